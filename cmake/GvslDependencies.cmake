@@ -1,0 +1,89 @@
+# Every library the project uses, each found once and here.
+find_package(Threads REQUIRED)
+
+# LibTorch: Debian's package, a download from pytorch.org, or the one inside a Python installation
+# (cmake -DCMAKE_PREFIX_PATH="$(python3 -c 'import torch; print(torch.utils.cmake_prefix_path)')").
+find_package(Torch REQUIRED)
+add_library(gvsl_torch INTERFACE)
+target_include_directories(gvsl_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
+target_link_libraries(gvsl_torch INTERFACE ${TORCH_LIBRARIES})
+
+# Abseil's Status, GoogleTest, nlohmann's JSON and OpenSSL's SHA-256. GVSL_MODEL_ONLY must build where none
+# of them is present: there the few names that imaging and model use come from stand-ins in
+# cmake/standalone (docs/adr/0002-model-builds-alone.md). The service itself is never built with them.
+if(GVSL_MODEL_ONLY)
+  set(presence QUIET)
+else()
+  set(presence REQUIRED)
+endif()
+set(standin "${CMAKE_SOURCE_DIR}/cmake/standalone")
+
+find_package(absl CONFIG ${presence})
+add_library(gvsl_status INTERFACE)
+if(absl_FOUND)
+  target_link_libraries(gvsl_status INTERFACE absl::status absl::statusor absl::strings)
+else()
+  target_include_directories(gvsl_status SYSTEM INTERFACE "${standin}/absl_standin")
+endif()
+
+find_package(GTest ${presence})
+add_library(gvsl_gtest INTERFACE)
+if(GTest_FOUND)
+  include(GoogleTest)
+  target_link_libraries(gvsl_gtest INTERFACE GTest::gtest GTest::gtest_main)
+else()
+  set(GVSL_STANDALONE_GTEST ON)
+  target_include_directories(gvsl_gtest SYSTEM INTERFACE "${standin}/gtest_standin")
+endif()
+
+find_package(nlohmann_json ${presence})
+add_library(gvsl_json INTERFACE)
+if(nlohmann_json_FOUND)
+  target_link_libraries(gvsl_json INTERFACE nlohmann_json::nlohmann_json)
+else()
+  target_include_directories(gvsl_json SYSTEM INTERFACE "${standin}/json_standin")
+endif()
+
+find_package(OpenSSL ${presence})
+add_library(gvsl_crypto INTERFACE)
+if(OPENSSL_FOUND)
+  target_link_libraries(gvsl_crypto INTERFACE OpenSSL::Crypto)
+endif()
+
+find_package(benchmark QUIET)
+
+if(GVSL_MODEL_ONLY)
+  return()
+endif()
+
+find_package(Protobuf REQUIRED)
+find_package(gRPC CONFIG REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(PNG REQUIRED)
+find_package(DCMTK CONFIG REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(Eigen3 REQUIRED)
+
+# niftilib: header and voxels of NIfTI-1 and NIfTI-2.
+find_path(NIFTI_INCLUDE_DIR nifti2_io.h PATH_SUFFIXES nifti REQUIRED)
+find_library(NIFTI_LIBRARY nifti2 REQUIRED)
+find_library(ZNZ_LIBRARY znz REQUIRED)
+add_library(gvsl_nifti INTERFACE)
+target_include_directories(gvsl_nifti SYSTEM INTERFACE ${NIFTI_INCLUDE_DIR})
+target_link_libraries(gvsl_nifti INTERFACE ${NIFTI_LIBRARY} ${ZNZ_LIBRARY} ZLIB::ZLIB)
+
+# ITK's MetaIO: the reference implementation of MetaImage. Only this library of ITK is linked.
+find_path(METAIO_INCLUDE_DIR metaImage.h PATH_SUFFIXES ITK-5.2 REQUIRED)
+find_library(METAIO_LIBRARY ITKMetaIO-5.2 REQUIRED)
+add_library(gvsl_metaio INTERFACE)
+target_include_directories(gvsl_metaio SYSTEM INTERFACE ${METAIO_INCLUDE_DIR})
+target_link_libraries(gvsl_metaio INTERFACE ${METAIO_LIBRARY} ZLIB::ZLIB)
+
+# SOCI over SQLite.
+find_path(SOCI_INCLUDE_DIR soci/soci.h REQUIRED)
+find_library(SOCI_CORE_LIBRARY soci_core REQUIRED)
+find_library(SOCI_SQLITE3_LIBRARY soci_sqlite3 REQUIRED)
+find_package(SQLite3 REQUIRED)
+add_library(gvsl_soci INTERFACE)
+target_include_directories(gvsl_soci SYSTEM INTERFACE ${SOCI_INCLUDE_DIR})
+target_link_libraries(gvsl_soci INTERFACE ${SOCI_CORE_LIBRARY} ${SOCI_SQLITE3_LIBRARY} SQLite::SQLite3)

@@ -1,0 +1,50 @@
+// ModelCard: all that a network needs to be used rightly. Travels inside the model file, as JSON.
+#ifndef GVSL_MODEL_CARD_H_
+#define GVSL_MODEL_CARD_H_
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "imaging/intensity.h"
+#include "imaging/volume.h"
+
+namespace gvsl {
+
+enum class Geometry {
+  kOfficial,   // the released code's spatial transformers, faults included: parity and imported weights
+  kCorrected,  // ours: differentiable, batched, isotropic, exact identity
+};
+
+struct ModelCard {
+  std::string size = "base";  // base, small, tiny or custom
+  std::array<int64_t, 5> widths = {32, 64, 128, 256, 512};
+  Geometry geometry = Geometry::kCorrected;
+  std::string orientation = "LPS";
+  Vec3 spacing_mm = {1, 1, 1};
+  IntensityRule ct = {IntensityRule::Method::kWindow, 0, 0, 2048};      // the paper's pre-training window
+  IntensityRule other = {IntensityRule::Method::kMinMax, 0, 0, 0};
+  int64_t crop = 128;
+  bool has_heads = true;
+  std::string provenance;
+
+  int64_t dense_channels() const { return widths[0]; }
+  int64_t global_channels() const { return widths[4]; }
+};
+
+// Widths of a named size: base 32..512, small 16..256, tiny 8..128. INVALID_ARGUMENT for another name.
+absl::StatusOr<std::array<int64_t, 5>> WidthsOf(const std::string& size);
+
+std::string CardToJson(const ModelCard& card);
+// INVALID_ARGUMENT names the field. Fields that are absent keep their defaults; unknown ones are refused.
+absl::StatusOr<ModelCard> CardFromJson(const std::string& json);
+
+// SHA-256 (hexadecimal) over everything in the card that changes the network's input.
+std::string PreprocessingDigest(const ModelCard& card);
+// SHA-256 over architecture, weights digest and preprocessing digest.
+std::string Fingerprint(const ModelCard& card, const std::string& weights_sha256);
+
+}  // namespace gvsl
+
+#endif  // GVSL_MODEL_CARD_H_

@@ -1,0 +1,121 @@
+// Extractor: features of volumes by one loaded model on one device.
+//
+//   auto extractor = Extractor::Load("model.safetensors", {"cpu", 2});
+//   auto global = (*extractor)->Global(volume, {}, never_cancelled);
+//
+// No LibTorch type appears here. Not thread-safe: one call at a time (the server's engine sees to that).
+#ifndef GVSL_MODEL_EXTRACTOR_H_
+#define GVSL_MODEL_EXTRACTOR_H_
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "imaging/volume.h"
+#include "model/model_file.h"
+
+namespace gvsl {
+
+struct DeviceOptions {
+  std::string device = "auto";  // auto, cpu, cuda:N
+  int threads = 0;              // of the CPU; 0: all cores
+};
+
+// Once a process, before any tensor: the CPU threads of LibTorch and OpenBLAS, and malloc kept from
+// mapping and unmapping every large tensor (docs/performance.md). Returns the device that "auto" means.
+// INVALID_ARGUMENT for a device that is not there.
+absl::StatusOr<std::string> InitializeLibTorch(const DeviceOptions& options);
+std::string LibTorchVersion();
+
+struct WindowOptions {
+  int64_t window = 0;      // side in voxels, a multiple of 16; 0: the card's crop, 128 without one
+  double overlap = 0.25;   // 0..0.75
+  bool gaussian = true;    // else constant weights
+  int64_t batch = 1;       // windows a pass
+  bool half_precision = false;  // bf16 on CUDA; ignored on the CPU
+};
+
+struct DenseOptions {
+  WindowOptions window;
+  bool volume_space = false;             // on the volume's own grid instead of the model's
+  std::array<int64_t, 3> roi_begin = {0, 0, 0};
+  std::array<int64_t, 3> roi_end = {0, 0, 0};  // all 0: everything
+  int64_t stride = 1;
+};
+
+// Asked between windows: true stops the work with CANCELLED.
+using CancelFunction = std::function<bool()>;
+
+struct DenseHeader {
+  Grid grid;  // of the answer: region and stride applied
+  int64_t channels = 0;
+};
+
+// Receives dense features slice by slice, in order. A status that is not OK stops the work.
+class DenseSink {
+ public:
+  virtual ~DenseSink() = default;
+  virtual absl::Status Begin(const DenseHeader& header) = 0;
+  // One slice `[channel][row][column]`, float32.
+  virtual absl::Status Slice(int64_t z, const float* values) = 0;
+};
+
+struct PointFeature {
+  bool out_of_view = false;
+  std::vector<float> values;  // [dense_channels]; empty if out of view
+};
+
+struct LabelFeature {
+  int32_t label = 0;
+  int64_t voxel_count = 0;
+  std::vector<float> mean;                // [dense_channels]
+  std::vector<float> standard_deviation;  // population
+};
+
+class Extractor {
+ public:
+  // INVALID_ARGUMENT for a file that is no model of ours, or a device that is not there.
+  static absl::StatusOr<std::unique_ptr<Extractor>> Load(const std::string& safetensors_path,
+                                                         const DeviceOptions& options);
+  ~Extractor();
+
+  const ModelInfo& info() const;
+
+  // OK if the options make sense and a pass of this window fits into `memory_bytes` (0: not looked at).
+  // INVALID_ARGUMENT names the field; RESOURCE_EXHAUSTED tells the largest window that fits.
+  absl::Status CheckWindow(const WindowOptions& options, int64_t memory_bytes) const;
+
+  // [global_channels]: the bottleneck averaged over each window, windows weighted by the share of them that
+  // the volume fills. Padded voxels outside the volume are zero, as in training.
+  absl::StatusOr<std::vector<float>> Global(const Volume& volume, const WindowOptions& options,
+                                            const CancelFunction& cancelled);
+
+  // Memory: one slab of window depth (all rows and columns of the region) and one pass; never the volume.
+  absl::Status Dense(const Volume& volume, const DenseOptions& options, const CancelFunction& cancelled,
+                     DenseSink& sink);
+
+  // Dense features at LPS points in mm; only windows that hold points are computed.
+  absl::StatusOr<std::vector<PointFeature>> Sample(const Volume& volume, const std::vector<Vec3>& points_mm,
+                                                   const WindowOptions& options,
+                                                   const CancelFunction& cancelled);
+
+  // Statistics over the labels of `labels` (kLabels; any grid), brought to the model's grid by nearest
+  // neighbour. Ascending labels, background left out. INVALID_ARGUMENT if it holds none.
+  absl::StatusOr<std::vector<LabelFeature>> Pool(const Volume& volume, const Volume& labels,
+                                                 const WindowOptions& options,
+                                                 const CancelFunction& cancelled);
+
+ private:
+  Extractor();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace gvsl
+
+#endif  // GVSL_MODEL_EXTRACTOR_H_
