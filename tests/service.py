@@ -1,0 +1,98 @@
+"""The real programs, for tests written in Python: a gvsld of one's own and the gvsl command line."""
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+BIN = pathlib.Path(os.environ.get("GVSL_BIN_DIR", pathlib.Path(__file__).resolve().parent.parent / "build/bin"))
+DATA = pathlib.Path(os.environ.get("GVSL_TEST_DATA",
+                                   pathlib.Path(__file__).resolve().parent.parent / "../shared/data"))
+SKIPPED = 77  # CTest's SKIP_RETURN_CODE
+
+
+def require_data():
+    """The folder of real volumes; leaves the test as skipped where it is absent."""
+    if not (DATA / "volumes").is_dir():
+        print(f"skipped: no real images at {DATA} (set GVSL_TEST_DATA)")
+        sys.exit(SKIPPED)
+    return DATA / "volumes"
+
+
+class Result:
+    def __init__(self, process):
+        self.code = process.returncode
+        self.out = process.stdout
+        self.error = process.stderr
+
+    def json(self):
+        return json.loads(self.out)
+
+
+class Service:
+    """A gvsld on a free port of loopback, with its data in a temporary folder."""
+
+    def __init__(self, *arguments):
+        self.arguments = arguments
+        self._folder = tempfile.TemporaryDirectory()
+        self.folder = pathlib.Path(self._folder.name)
+        self.process = None
+        self.address = ""
+
+    def start(self):
+        port_file = self.folder / "port"
+        port_file.unlink(missing_ok=True)
+        log = open(self.folder / "log", "a")
+        self.process = subprocess.Popen(
+            [BIN / "gvsld", "--data_dir", self.folder / "data", "--listen", "127.0.0.1:0",
+             "--port_file", port_file, *self.arguments], stderr=log)
+        while not (port_file.exists() and port_file.read_text().strip()):
+            if self.process.poll() is not None:
+                raise RuntimeError("gvsld did not start: " + (self.folder / "log").read_text())
+            time.sleep(0.05)
+        self.address = "127.0.0.1:" + port_file.read_text().strip()
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        """Asks for a drain by SIGTERM; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+    def close(self):
+        if self.process and self.process.poll() is None:
+            self.kill()
+        self._folder.cleanup()
+
+    def environment(self):
+        return dict(os.environ, GVSL_SERVER=self.address)
+
+    def gvsl(self, *arguments, timeout=300):
+        """Runs the command line; the result, whatever its exit status."""
+        return Result(subprocess.run([BIN / "gvsl", *map(str, arguments)], env=self.environment(),
+                                     capture_output=True, text=True, timeout=timeout))
+
+    def must(self, *arguments, timeout=300):
+        """Runs the command line, which must succeed."""
+        result = self.gvsl(*arguments, timeout=timeout)
+        if result.code != 0:
+            raise AssertionError(f"gvsl {' '.join(map(str, arguments))[:300]} failed ({result.code}):\n"
+                                 f"{result.error[-2000:]}\nserver log:\n"
+                                 + (self.folder / "log").read_text()[-2000:])
+        return result
+
+
+@contextlib.contextmanager
+def service(*arguments):
+    running = Service(*arguments)
+    try:
+        yield running.start()
+    finally:
+        running.close()
