@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "imaging/intensity.h"
 #include "imaging/volume.h"
@@ -13,7 +14,8 @@
 namespace gvsl {
 
 enum class Geometry {
-  kOfficial,   // the released code's spatial transformers, faults included: parity and imported weights
+  kOfficial,   // the released code's spatial transformers, faults included: parity and imported
+               // weights
   kCorrected,  // ours: differentiable, batched, isotropic, exact identity
 };
 
@@ -23,7 +25,8 @@ struct ModelCard {
   Geometry geometry = Geometry::kCorrected;
   std::string orientation = "LPS";
   Vec3 spacing_mm = {1, 1, 1};
-  IntensityRule ct = {IntensityRule::Method::kWindow, 0, 0, 2048};      // the paper's pre-training window
+  IntensityRule ct = {IntensityRule::Method::kWindow, 0, 0,
+                      2048};  // the paper's pre-training window
   IntensityRule other = {IntensityRule::Method::kMinMax, 0, 0, 0};
   int64_t crop = 128;
   bool has_heads = true;
@@ -33,11 +36,16 @@ struct ModelCard {
   int64_t global_channels() const { return widths[4]; }
 };
 
-// Widths of a named size: base 32..512, small 16..256, tiny 8..128. INVALID_ARGUMENT for another name.
+// Widths of a named size: base 32..512, small 16..256, tiny 8..128. INVALID_ARGUMENT for another
+// name.
 absl::StatusOr<std::array<int64_t, 5>> WidthsOf(const std::string& size);
 
+// OK if a network can be built and used by the card. INVALID_ARGUMENT names the field.
+absl::Status ValidateCard(const ModelCard& card);
+
 std::string CardToJson(const ModelCard& card);
-// INVALID_ARGUMENT names the field. Fields that are absent keep their defaults; unknown ones are refused.
+// INVALID_ARGUMENT names the field. Fields that are absent keep their defaults; unknown ones are
+// refused.
 absl::StatusOr<ModelCard> CardFromJson(const std::string& json);
 
 // SHA-256 (hexadecimal) over everything in the card that changes the network's input.

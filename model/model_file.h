@@ -1,6 +1,8 @@
-// Model files: ours (safetensors with the card inside) and the official code's (.pth of torch.save).
+// Model files: ours (safetensors with the card inside) and the official code's (.pth of
+// torch.save).
 //
-// No LibTorch type appears here, so that the server includes it cheaply; model/state.h has the tensors.
+// No LibTorch type appears here, so that the server includes it cheaply; model/state.h has the
+// tensors.
 #ifndef GVSL_MODEL_MODEL_FILE_H_
 #define GVSL_MODEL_MODEL_FILE_H_
 
@@ -22,17 +24,18 @@ struct ModelInfo {
   int64_t parameter_count = 0;
 };
 
-// Reads `input` (safetensors with a card, or a .pth of either format) and writes `output` as safetensors,
-// fsynced. `.pth` files carry no card: `card` says the preprocessing; its widths are taken from the tensors.
-// A U-Net alone gets seeded random heads and has_heads = false.
+// Reads `input` (safetensors with a card, or a .pth of either format) and writes `output` as
+// safetensors, fsynced. `.pth` files carry no card: `card` says the preprocessing; its widths are
+// taken from the tensors. A U-Net alone gets seeded random heads and has_heads = false.
 // INVALID_ARGUMENT: not a model file; a pickle that names anything but tensors (the name is told);
 // or tensors that do not fit, with every missing, unexpected or misshapen one named.
 absl::StatusOr<ModelInfo> ImportModelFile(const std::string& input, const ModelCard& card,
                                           const std::string& output);
 
-// An untrained network with seeded weights (He-normal convolutions, unit norms, flow and affine heads at
-// identity for geometry `corrected`), written as safetensors, fsynced.
-absl::StatusOr<ModelInfo> CreateModelFile(const ModelCard& card, uint64_t seed, const std::string& output);
+// An untrained network with seeded weights (He-uniform convolutions, unit norms, flow and affine
+// heads near the identity), the same on every machine; written as safetensors, fsynced.
+absl::StatusOr<ModelInfo> CreateModelFile(const ModelCard& card, uint64_t seed,
+                                          const std::string& output);
 
 // The card and digests of a safetensors file of ours.
 absl::StatusOr<ModelInfo> ReadModelInfo(const std::string& path);

@@ -1,5 +1,6 @@
-// The GVSL network: 3D U-Net and the Z-matching heads (He et al., CVPR 2023), as LibTorch modules whose
-// parameter names are the official ones. For training and parity; serving uses model/unet_engine.h.
+// The GVSL network: 3D U-Net and the Z-matching heads (He et al., CVPR 2023), as LibTorch modules
+// whose parameter names are the official ones. For training and parity; serving uses
+// model/unet_engine.h.
 #ifndef GVSL_MODEL_NETWORK_H_
 #define GVSL_MODEL_NETWORK_H_
 
@@ -16,8 +17,8 @@ struct UNetFeatures {
   torch::Tensor global;  // [N, widths[4], D'/16, H'/16, W'/16] of the padded input
 };
 
-// 3D U-Net. Input [N, 1, D, H, W] float in [0, 1], any size: zero-padded to multiples of 16 (floor before,
-// ceil after), the dense output cropped back.
+// 3D U-Net. Input [N, 1, D, H, W] float in [0, 1], any size: zero-padded to multiples of 16 (floor
+// before, ceil after), the dense output cropped back.
 class UNetImpl : public torch::nn::Module {
  public:
   explicit UNetImpl(const std::array<int64_t, 5>& widths);
@@ -30,16 +31,17 @@ class UNetImpl : public torch::nn::Module {
 TORCH_MODULE(UNet);
 
 struct GvslOutput {
-  UNetFeatures fixed;          // features of A
-  UNetFeatures moving;         // features of B
-  torch::Tensor embedding;     // [N, C] of the affine head
-  torch::Tensor rotation, scale, translation, shear;  // raw head outputs, [N, 3], [N, 3], [N, 3], [N, 6]
-  torch::Tensor affine;        // [N, 3, 4]
-  torch::Tensor moving_affine; // B after the affine sampler, [N, 1, D, H, W]
+  UNetFeatures fixed;       // features of A
+  UNetFeatures moving;      // features of B
+  torch::Tensor embedding;  // [N, C] of the affine head
+  torch::Tensor rotation, scale, translation,
+      shear;                    // raw head outputs, [N, 3], [N, 3], [N, 3], [N, 6]
+  torch::Tensor affine;         // [N, 3, 4]
+  torch::Tensor moving_affine;  // B after the affine sampler, [N, 1, D, H, W]
   torch::Tensor moving_dense_affine;
-  torch::Tensor flow;          // [N, 3, D, H, W], (D, H, W) displacements in voxels
-  torch::Tensor warped;        // [N, 1, D, H, W]
-  torch::Tensor restored;      // [N, 1, D, H, W]
+  torch::Tensor flow;      // [N, 3, D, H, W], (D, H, W) displacements in voxels
+  torch::Tensor warped;    // [N, 1, D, H, W]
+  torch::Tensor restored;  // [N, 1, D, H, W]
 };
 
 // U-Net and heads; forward(A, B) aligns B (moving) to A (fixed).
@@ -52,8 +54,22 @@ class GvslNetworkImpl : public torch::nn::Module {
   // The parameters in StateLayout's order (shared, not copied).
   StateDict State() const;
 
+  // The released code builds the affine matrix from Python floats, so its affine head and f_conv
+  // get no gradient. True repeats that, for parity with its training; false (the default) lets the
+  // gradient through.
+  void set_detach_affine(bool detach) { detach_affine_ = detach; }
+
   UNet unet{nullptr};
-  // The heads are private members of the implementation; see network.cc.
+
+ private:
+  void ForwardOfficial(const torch::Tensor& moving, GvslOutput& output);
+  void ForwardCorrected(const torch::Tensor& moving, GvslOutput& output);
+  torch::Tensor PredictFlow(const GvslOutput& output);
+
+  struct Heads;
+  std::shared_ptr<Heads> heads_;
+  Geometry geometry_;
+  bool detach_affine_ = false;
 };
 TORCH_MODULE(GvslNetwork);
 

@@ -2,11 +2,11 @@
 #ifndef GVSL_MODEL_STATE_H_
 #define GVSL_MODEL_STATE_H_
 
+#include <ATen/ATen.h>
+
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <ATen/ATen.h>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,14 +21,14 @@ struct TensorSpec {
   std::string name;
   std::vector<int64_t> shape;
 };
-// The 104 tensors of the whole network in the official order (`unet.` prefix, then the heads); the first
-// 72 or so, those with the prefix, are the U-Net.
+// The 104 tensors of the whole network in the official order (`unet.` prefix, then the heads); the
+// first 72 or so, those with the prefix, are the U-Net.
 std::vector<TensorSpec> StateLayout(const std::array<int64_t, 5>& widths);
 
 // Reads a Python `torch.save` file of tensors: the zip format and the one before PyTorch 1.6; an
-// OrderedDict (with or without _metadata) or a plain dict; fp32, fp16, bf16, fp64 (turned to fp32); any
-// storage location. Runs nothing: opcodes and names outside a short list are refused by name. A dict that
-// holds the state_dict under `state_dict` or `model` is understood.
+// OrderedDict (with or without _metadata) or a plain dict; fp32, fp16, bf16, fp64 (turned to fp32);
+// any storage location. Runs nothing: opcodes and names outside a short list are refused by name. A
+// dict that holds the state_dict under `state_dict` or `model` is understood.
 absl::StatusOr<StateDict> ReadPth(const std::string& path);
 // Writes the zip format with an OrderedDict, readable by Python's torch.load(weights_only=True).
 absl::Status WritePth(const StateDict& state, const std::string& path);
@@ -37,14 +37,15 @@ struct SafetensorsFile {
   StateDict state;
   std::vector<std::pair<std::string, std::string>> metadata;
 };
-// The format of github.com/huggingface/safetensors: u64 header length, JSON header, data. Every offset is
-// checked. Tensors are mapped from the file, not copied.
+// The format of github.com/huggingface/safetensors: u64 header length, JSON header, data. Every
+// offset is checked. Tensors are mapped from the file, not copied.
 absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path);
 absl::Status WriteSafetensors(const SafetensorsFile& file, const std::string& path);
 
-// Brings tensors into StateLayout's order and float32, accepting names with and without `unet.`, `module.`
-// and a U-Net alone (`has_heads` becomes false, heads are absent from the result). Widths are taken from
-// the tensors. INVALID_ARGUMENT names every missing, unexpected and misshapen tensor.
+// Brings tensors into StateLayout's order and float32, accepting names with and without `unet.`,
+// `module.` and a U-Net alone (`has_heads` becomes false, heads are absent from the result). Widths
+// are taken from the tensors. INVALID_ARGUMENT names every missing, unexpected and misshapen
+// tensor.
 struct FittedState {
   StateDict state;
   std::array<int64_t, 5> widths;
@@ -57,7 +58,8 @@ std::string WeightsDigest(const StateDict& state);
 // A model file of ours, loaded.
 struct LoadedModel {
   ModelCard card;
-  StateDict state;  // whole StateLayout
+  StateDict state;             // whole StateLayout
+  std::string weights_sha256;  // as the file says; empty if it does not
 };
 absl::StatusOr<LoadedModel> LoadModel(const std::string& safetensors_path);
 absl::Status SaveModel(const LoadedModel& model, const std::string& safetensors_path);

@@ -5,6 +5,9 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
+#include <memory>
+
 #include "model/state.h"
 
 namespace gvsl {
@@ -20,8 +23,8 @@ class UNetEngine {
     at::Tensor dense;   // [N, widths[0], D, H, W] float32; undefined if not wanted
     at::Tensor global;  // [N, widths[4], D/16, H/16, W/16] float32
   };
-  // [N, 1, D, H, W] float32 on the device, sides multiples of 16. Without `want_dense` the up path is not
-  // computed at all.
+  // [N, 1, D, H, W] float32 on the device, sides multiples of 16. Without `want_dense` the up path
+  // is not computed at all.
   Output Forward(const at::Tensor& image, bool want_dense) const;
 
  private:

@@ -1,0 +1,17 @@
+// NIfTI-1 and NIfTI-2 files; the callers' door is imaging/image_file.h.
+#ifndef GVSL_IMAGING_NIFTI_FILE_H_
+#define GVSL_IMAGING_NIFTI_FILE_H_
+
+#include <string>
+
+#include "imaging/image_file.h"
+
+namespace gvsl {
+
+absl::StatusOr<Volume> ReadNifti(const std::string& path, const ReadOptions& options);
+// Writes to `path` itself (the caller renames); gzip when `compressed`.
+absl::Status WriteNifti(const Volume& volume, const std::string& path, bool compressed);
+
+}  // namespace gvsl
+
+#endif  // GVSL_IMAGING_NIFTI_FILE_H_

@@ -1,0 +1,228 @@
+#include "model/card.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "imaging/resample.h"
+#include "imaging/sha256.h"
+
+namespace gvsl {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kSchemaVersion = 1;
+
+const char* MethodName(IntensityRule::Method method) {
+  switch (method) {
+    case IntensityRule::Method::kMinMax:
+      return "min_max";
+    case IntensityRule::Method::kPercentile:
+      return "percentile";
+    case IntensityRule::Method::kWindow:
+      break;
+  }
+  return "window";
+}
+
+json RuleToJson(const IntensityRule& rule) {
+  return {{"method", MethodName(rule.method)},
+          {"shift", rule.shift},
+          {"low", rule.low},
+          {"high", rule.high}};
+}
+
+const char* GeometryName(Geometry geometry) {
+  return geometry == Geometry::kOfficial ? "official" : "corrected";
+}
+
+absl::Status Wrong(const std::string& field, const std::string& what) {
+  return absl::InvalidArgumentError(absl::StrCat("model card: ", field, ": ", what));
+}
+
+absl::Status RefuseUnknown(const json& object, const std::set<std::string>& known,
+                           const std::string& path) {
+  if (!object.is_object()) return Wrong(path, "must be an object");
+  for (const auto& item : object.items()) {
+    if (known.count(item.key()) == 0) {
+      return Wrong(path + item.key().substr(0, 64),
+                   "unknown field; was the file made by a newer version?");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadRule(const json& object, const std::string& path, IntensityRule& rule) {
+  if (absl::Status status = RefuseUnknown(object, {"method", "shift", "low", "high"}, path + ".");
+      !status.ok()) {
+    return status;
+  }
+  if (object.contains("method")) {
+    const json& method = object["method"];
+    bool found = false;
+    for (auto candidate : {IntensityRule::Method::kWindow, IntensityRule::Method::kMinMax,
+                           IntensityRule::Method::kPercentile}) {
+      if (method.is_string() && method.get<std::string>() == MethodName(candidate)) {
+        rule.method = candidate;
+        found = true;
+      }
+    }
+    if (!found) return Wrong(path + ".method", "must be window, min_max or percentile");
+  }
+  for (auto [name, value] :
+       {std::pair{"shift", &rule.shift}, {"low", &rule.low}, {"high", &rule.high}}) {
+    if (!object.contains(name)) continue;
+    if (!object[name].is_number()) return Wrong(absl::StrCat(path, ".", name), "must be a number");
+    *value = object[name].get<double>();
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::array<int64_t, 5>> WidthsOf(const std::string& size) {
+  if (size == "base") return std::array<int64_t, 5>{32, 64, 128, 256, 512};
+  if (size == "small") return std::array<int64_t, 5>{16, 32, 64, 128, 256};
+  if (size == "tiny") return std::array<int64_t, 5>{8, 16, 32, 64, 128};
+  return absl::InvalidArgumentError(
+      absl::StrCat("size: \"", size.substr(0, 64), "\" is no size; it is base, small or tiny"));
+}
+
+absl::Status ValidateCard(const ModelCard& card) {
+  for (size_t i = 0; i < card.widths.size(); ++i) {
+    const int64_t width = card.widths[i];
+    if (width < 8 || width > 4096 || width % 8 != 0) {
+      return Wrong(
+          "widths",
+          absl::StrCat(width, " channels; each level has a multiple of 8, from 8 to 4096"));
+    }
+  }
+  Grid grid;
+  grid.size = {2, 2, 2};
+  if (auto reorientation = ReorientationTo(grid, card.orientation); !reorientation.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model card: ", std::string(reorientation.status().message())));
+  }
+  for (double spacing : card.spacing_mm) {
+    if (!(spacing >= 0.05 && spacing <= 20)) {
+      return Wrong("spacing_mm", absl::StrCat(spacing, " mm; it must lie in 0.05 to 20"));
+    }
+  }
+  if (card.crop < 0 || card.crop > 512 || card.crop % 16 != 0) {
+    return Wrong("crop",
+                 absl::StrCat(card.crop, "; it is 0 (unknown) or a multiple of 16 up to 512"));
+  }
+  for (const IntensityRule* rule : {&card.ct, &card.other}) {
+    const std::string field = rule == &card.ct ? "ct" : "other";
+    if (!std::isfinite(rule->shift) || !std::isfinite(rule->low) || !std::isfinite(rule->high)) {
+      return Wrong(field, "shift, low and high must be finite");
+    }
+    if (rule->method != IntensityRule::Method::kMinMax && rule->low >= rule->high) {
+      return Wrong(field + ".low", "must be below high");
+    }
+    if (rule->method == IntensityRule::Method::kPercentile && (rule->low < 0 || rule->high > 100)) {
+      return Wrong(field, "percentages lie in 0 to 100");
+    }
+  }
+  if (card.provenance.size() > 65536) return Wrong("provenance", "longer than 65536 bytes");
+  return absl::OkStatus();
+}
+
+std::string CardToJson(const ModelCard& card) {
+  const json object = {{"schema_version", kSchemaVersion},
+                       {"size", card.size},
+                       {"widths", card.widths},
+                       {"geometry", GeometryName(card.geometry)},
+                       {"orientation", card.orientation},
+                       {"spacing_mm", card.spacing_mm},
+                       {"ct", RuleToJson(card.ct)},
+                       {"other", RuleToJson(card.other)},
+                       {"crop", card.crop},
+                       {"has_heads", card.has_heads},
+                       {"provenance", card.provenance}};
+  return object.dump();
+}
+
+absl::StatusOr<ModelCard> CardFromJson(const std::string& text) {
+  const json object = json::parse(text, nullptr, false);
+  if (object.is_discarded()) return absl::InvalidArgumentError("model card: not JSON");
+  absl::Status status =
+      RefuseUnknown(object,
+                    {"schema_version", "size", "widths", "geometry", "orientation", "spacing_mm",
+                     "ct", "other", "crop", "has_heads", "provenance"},
+                    "");
+  if (!status.ok()) return status;
+  ModelCard card;
+  if (object.contains("schema_version") && object["schema_version"] != kSchemaVersion) {
+    return Wrong("schema_version", absl::StrCat("this program reads version ", kSchemaVersion));
+  }
+  for (auto [name, value] : {std::pair{"size", &card.size},
+                             {"orientation", &card.orientation},
+                             {"provenance", &card.provenance}}) {
+    if (!object.contains(name)) continue;
+    if (!object[name].is_string()) return Wrong(name, "must be text");
+    *value = object[name].get<std::string>();
+  }
+  if (object.contains("geometry")) {
+    const json& geometry = object["geometry"];
+    if (geometry != "official" && geometry != "corrected")
+      return Wrong("geometry", "must be official or corrected");
+    card.geometry = geometry == "official" ? Geometry::kOfficial : Geometry::kCorrected;
+  }
+  if (object.contains("widths")) {
+    const json& widths = object["widths"];
+    if (!widths.is_array() || widths.size() != 5)
+      return Wrong("widths", "must be five whole numbers");
+    for (size_t i = 0; i < 5; ++i) {
+      if (!widths[i].is_number_integer()) return Wrong("widths", "must be five whole numbers");
+      card.widths[i] = widths[i].get<int64_t>();
+    }
+  }
+  if (object.contains("spacing_mm")) {
+    const json& spacing = object["spacing_mm"];
+    if (!spacing.is_array() || spacing.size() != 3)
+      return Wrong("spacing_mm", "must be three numbers");
+    for (size_t i = 0; i < 3; ++i) {
+      if (!spacing[i].is_number()) return Wrong("spacing_mm", "must be three numbers");
+      card.spacing_mm[i] = spacing[i].get<double>();
+    }
+  }
+  if (object.contains("ct")) status = ReadRule(object["ct"], "ct", card.ct);
+  if (status.ok() && object.contains("other"))
+    status = ReadRule(object["other"], "other", card.other);
+  if (!status.ok()) return status;
+  if (object.contains("crop")) {
+    if (!object["crop"].is_number_integer()) return Wrong("crop", "must be a whole number");
+    card.crop = object["crop"].get<int64_t>();
+  }
+  if (object.contains("has_heads")) {
+    if (!object["has_heads"].is_boolean()) return Wrong("has_heads", "must be true or false");
+    card.has_heads = object["has_heads"].get<bool>();
+  }
+  if (status = ValidateCard(card); !status.ok()) return status;
+  return card;
+}
+
+std::string PreprocessingDigest(const ModelCard& card) {
+  const json object = {{"orientation", card.orientation},
+                       {"spacing_mm", card.spacing_mm},
+                       {"ct", RuleToJson(card.ct)},
+                       {"other", RuleToJson(card.other)}};
+  const std::string text = object.dump();
+  Sha256 hash;
+  hash.Update(text.data(), text.size());
+  return hash.Finish();
+}
+
+std::string Fingerprint(const ModelCard& card, const std::string& weights_sha256) {
+  std::string text = "gvsl-unet3d";
+  for (int64_t width : card.widths) absl::StrAppend(&text, "/", width);
+  absl::StrAppend(&text, "/", weights_sha256, "/", PreprocessingDigest(card));
+  Sha256 hash;
+  hash.Update(text.data(), text.size());
+  return hash.Finish();
+}
+
+}  // namespace gvsl

@@ -1,0 +1,75 @@
+// The arithmetic of UNetEngine on the CPU: plain float arrays, no LibTorch, one table a processor
+// family.
+//
+// Activations are `[voxel][channel]` (channels last), channels padded with zeros to a multiple
+// of 16. 3x3x3 convolutions are Winograd's F(2x2x2, 3x3x3) (Winograd 1980; Lavin and Gray, CVPR
+// 2016): a 4^3 tile of input and the weights are transformed so that 64 products give 8 outputs,
+// where the direct sum takes 216.
+#ifndef GVSL_MODEL_CPU_KERNELS_H_
+#define GVSL_MODEL_CPU_KERNELS_H_
+
+#include <cstdint>
+
+namespace gvsl {
+
+constexpr int64_t kChannelBlock = 16;
+constexpr int64_t kTilePoints = 64;  // 4^3
+
+// Size of a volume in voxels.
+struct Extent {
+  int64_t depth = 0, height = 0, width = 0;
+  int64_t voxels() const { return depth * height * width; }
+  int64_t tiles() const { return ((depth + 1) / 2) * ((height + 1) / 2) * ((width + 1) / 2); }
+};
+
+// One convolution, 3x3x3, zero-padded, from `input` [voxel][input_stride] to `output`
+// [voxel][out_channels].
+struct Convolution {
+  Extent extent;
+  int64_t in_channels = 0;   // multiple of kChannelBlock
+  int64_t out_channels = 0;  // the same
+  int64_t input_stride = 0;  // floats from voxel to voxel, at least in_channels
+  const float* input = nullptr;
+  const float* weights = nullptr;  // [point 64][out block][in channel][16], transformed
+  const float* bias = nullptr;     // [out_channels]
+  float* output = nullptr;
+};
+
+struct CpuKernels {
+  const char* name;
+  // Tiles [first, last) of a convolution. `scratch` holds WinogradScratch floats, its first
+  // in_channels zero. Writes to `sums` [2][out_channels] the outputs' sum and sum of squares.
+  void (*winograd)(const Convolution& convolution, int64_t first, int64_t last, float* scratch,
+                   float* sums);
+  // Rows [first, last) (z, y) of the convolution of a single channel: `input` [voxel], `weights`
+  // [out block][27][16]. `scratch` holds 27 * width floats. `sums` as above.
+  void (*first_layer)(const Convolution& convolution, int64_t first, int64_t last, float* scratch,
+                      float* sums);
+  // to = leaky_relu(from * scale + shift, 0.2) for `voxels`; `from` may be `to`.
+  void (*normalise)(const float* from, int64_t voxels, int64_t channels, const float* scale,
+                    const float* shift, float* to, int64_t to_stride);
+  // The same, transposed: channel c of voxel i goes to to[c * channel_stride + i].
+  void (*normalise_planar)(const float* from, int64_t voxels, int64_t channels,
+                           int64_t real_channels, const float* scale, const float* shift, float* to,
+                           int64_t channel_stride);
+  // 2x2x2 maxima: output rows [first, last) of an input of `extent`; output [voxel][channels].
+  void (*max_pool)(const float* from, int64_t from_stride, Extent extent, int64_t channels,
+                   int64_t first, int64_t last, float* to);
+  // Trilinear doubling, corners aligned: output rows [first, last). `from` [voxel][channels] of
+  // `extent`. `scratch` holds width * channels floats.
+  void (*upsample)(const float* from, Extent extent, int64_t channels, int64_t first, int64_t last,
+                   float* scratch, float* to, int64_t to_stride);
+};
+
+// Floats of scratch for blocks of `tiles` tiles.
+int64_t WinogradScratch(int64_t in_channels, int64_t out_channels, int64_t tiles);
+
+// The fastest table that this processor runs.
+const CpuKernels& BestCpuKernels();
+
+// For tests: every table that this processor runs, slowest first; ends with nullptr.
+const CpuKernels* const* AllCpuKernels();
+
+}  // namespace gvsl
+
+#endif  // GVSL_MODEL_CPU_KERNELS_H_

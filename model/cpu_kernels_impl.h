@@ -1,0 +1,365 @@
+// The kernels, written once with vector types and compiled for each processor family. The including
+// file defines GVSL_LANES (floats a vector: 4, 8 or 16), GVSL_ROWS (rows of the product kernel, so
+// that its sums fill the registers) and GVSL_TABLE (the table's name), and is compiled with that
+// family's flags.
+#include <algorithm>
+#include <cstring>
+
+#include "model/cpu_kernels.h"
+
+namespace gvsl {
+namespace {
+
+constexpr int kLanes = GVSL_LANES;
+constexpr int kRows = GVSL_ROWS;
+typedef float Vec __attribute__((vector_size(GVSL_LANES * 4)));
+typedef float UnalignedVec __attribute__((vector_size(GVSL_LANES * 4), aligned(4), may_alias));
+
+inline Vec Load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+inline void Store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
+inline Vec Max(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec Leaky(Vec v) { return Max(v, v * 0.2f); }
+
+// c[r][0..kVectors * kLanes) = sum over k of a[r][k] * b[k]; b is packed in blocks of 16 columns.
+template <int kCount, int kVectors>
+inline void Product(const float* a, int64_t a_stride, const float* b, int64_t depth, float* c,
+                    int64_t c_stride) {
+  constexpr int kPerBlock = kChannelBlock / kLanes;
+  Vec sum[kCount][kVectors] = {};
+  for (int64_t k = 0; k < depth; ++k) {
+    Vec column[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      column[v] = Load(b + (v / kPerBlock) * depth * kChannelBlock + k * kChannelBlock +
+                       (v % kPerBlock) * kLanes);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kCount; ++r) {
+      const float value = a[r * a_stride + k];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sum[r][v] += value * column[v];
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kCount; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) Store(c + r * c_stride + v * kLanes, sum[r][v]);
+  }
+}
+
+template <int kVectors>
+void ProductRows(const float* a, int64_t a_stride, int64_t rows, const float* b, int64_t depth,
+                 float* c, int64_t c_stride) {
+  int64_t r = 0;
+  const auto step = [&](auto product, int count) {
+    for (; r + count <= rows; r += count) {
+      product(a + r * a_stride, a_stride, b, depth, c + r * c_stride, c_stride);
+    }
+  };
+  step(Product<kRows, kVectors>, kRows);
+  step(Product<4, kVectors>, 4);
+  step(Product<1, kVectors>, 1);
+}
+
+// c [rows][columns] = a [rows][depth] b, b packed [column block][depth][16].
+void Multiply(const float* a, int64_t a_stride, int64_t rows, const float* b, int64_t depth,
+              int64_t columns, float* c, int64_t c_stride) {
+  constexpr int kOneBlock = kChannelBlock / kLanes;
+  constexpr int kVectors = kOneBlock > 2 ? kOneBlock : 2;
+  constexpr int64_t kColumns = kVectors * kLanes;
+  int64_t column = 0;
+  for (; column + kColumns <= columns; column += kColumns) {
+    ProductRows<kVectors>(a, a_stride, rows, b + column * depth, depth, c + column, c_stride);
+  }
+  for (; column < columns; column += kChannelBlock) {
+    ProductRows<kOneBlock>(a, a_stride, rows, b + column * depth, depth, c + column, c_stride);
+  }
+}
+
+// One axis of the input transform: four values, `step` apart.
+inline void TransformInputAxis(Vec* d, int step) {
+  const Vec d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step];
+  d[0] = d0 - d2;
+  d[step] = d1 + d2;
+  d[2 * step] = d2 - d1;
+  d[3 * step] = d1 - d3;
+}
+
+// The products of one tile, `from[point * point_stride]`, to 2^3 outputs of one vector of channels.
+inline void TransformOutput(const float* from, int64_t point_stride, Vec out[8]) {
+  Vec plane[2][16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    const Vec m0 = Load(from + i * point_stride), m1 = Load(from + (16 + i) * point_stride);
+    const Vec m2 = Load(from + (32 + i) * point_stride), m3 = Load(from + (48 + i) * point_stride);
+    plane[0][i] = m0 + m1 + m2;
+    plane[1][i] = m1 - m2 - m3;
+  }
+#pragma GCC unroll 2
+  for (int z = 0; z < 2; ++z) {
+    Vec line[2][4];
+#pragma GCC unroll 4
+    for (int x = 0; x < 4; ++x) {
+      const Vec* p = plane[z] + x;
+      line[0][x] = p[0] + p[4] + p[8];
+      line[1][x] = p[4] - p[8] - p[12];
+    }
+#pragma GCC unroll 2
+    for (int y = 0; y < 2; ++y) {
+      out[z * 4 + y * 2] = line[y][0] + line[y][1] + line[y][2];
+      out[z * 4 + y * 2 + 1] = line[y][1] - line[y][2] - line[y][3];
+    }
+  }
+}
+
+struct TilePlace {
+  int64_t z, y, x;  // of the first output voxel
+};
+
+TilePlace PlaceOf(const Extent& extent, int64_t tile) {
+  const int64_t across = (extent.width + 1) / 2, down = (extent.height + 1) / 2;
+  return {tile / (across * down) * 2, tile / across % down * 2, tile % across * 2};
+}
+
+// The 4x4 input lines (z, y) that a row of tiles reads; those outside the volume read zeros.
+struct Lines {
+  const float* start[16];
+  int64_t step[16];  // from voxel to voxel
+};
+
+Lines LinesOf(const Convolution& conv, const TilePlace& place, const float* zeros) {
+  const Extent& e = conv.extent;
+  Lines lines;
+  for (int i = 0; i < 16; ++i) {
+    const int64_t z = place.z - 1 + i / 4, y = place.y - 1 + i % 4;
+    const bool inside = z >= 0 && z < e.depth && y >= 0 && y < e.height;
+    lines.start[i] = inside ? conv.input + (z * e.height + y) * e.width * conv.input_stride : zeros;
+    lines.step[i] = inside ? conv.input_stride : 0;
+  }
+  return lines;
+}
+
+// The transform along z and y of what the lines hold at `x`, one vector of channels.
+inline void TransformColumn(const Lines& lines, int64_t x, int64_t width, int64_t channel,
+                            Vec column[16]) {
+  if (x < 0 || x >= width) {
+    for (int i = 0; i < 16; ++i) column[i] = Vec{};
+    return;
+  }
+  Vec d[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) d[i] = Load(lines.start[i] + x * lines.step[i] + channel);
+#pragma GCC unroll 4
+  for (int z = 0; z < 4; ++z) TransformInputAxis(d + z * 4, 1);
+#pragma GCC unroll 4
+  for (int y = 0; y < 4; ++y) TransformInputAxis(d + y, 4);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) column[i] = d[i];
+}
+
+// Transforms the inputs of `tiles` tiles side by side, from `place` on. Neighbours share two of
+// their four columns, which are transformed once. Tile t's point p goes to to[p * point_stride + t
+// * tile_stride].
+void GatherTiles(const Convolution& conv, const TilePlace& place, int64_t tiles, const float* zeros,
+                 float* to, int64_t tile_stride, int64_t point_stride) {
+  const Lines lines = LinesOf(conv, place, zeros);
+  const int64_t width = conv.extent.width;
+  for (int64_t c = 0; c < conv.in_channels; c += kLanes) {
+    Vec columns[2][2][16];
+    TransformColumn(lines, place.x - 1, width, c, columns[0][0]);
+    TransformColumn(lines, place.x, width, c, columns[0][1]);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const auto& old = columns[tile % 2];
+      auto& fresh = columns[(tile + 1) % 2];
+      TransformColumn(lines, place.x + 2 * tile + 1, width, c, fresh[0]);
+      TransformColumn(lines, place.x + 2 * tile + 2, width, c, fresh[1]);
+      float* out = to + tile * tile_stride + c;
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) {
+        Vec d[4] = {old[0][i], old[1][i], fresh[0][i], fresh[1][i]};
+        TransformInputAxis(d, 1);
+#pragma GCC unroll 4
+        for (int x = 0; x < 4; ++x) Store(out + (i * 4 + x) * point_stride, d[x]);
+      }
+    }
+  }
+}
+
+void ScatterTile(const Convolution& conv, const TilePlace& place, const float* from,
+                 int64_t point_stride, float* sums) {
+  const Extent& e = conv.extent;
+  const int64_t channels = conv.out_channels;
+  float* corner = conv.output + ((place.z * e.height + place.y) * e.width + place.x) * channels;
+  const bool whole = place.z + 2 <= e.depth && place.y + 2 <= e.height && place.x + 2 <= e.width;
+  for (int64_t c = 0; c < channels; c += kLanes) {
+    Vec out[8];
+    TransformOutput(from + c, point_stride, out);
+    const Vec bias = Load(conv.bias + c);
+    Vec sum = Load(sums + c), square = Load(sums + channels + c);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      const int64_t z = i / 4, y = i / 2 % 2, x = i % 2;
+      if (!whole && (place.z + z >= e.depth || place.y + y >= e.height || place.x + x >= e.width)) {
+        continue;
+      }
+      const Vec value = out[i] + bias;
+      Store(corner + ((z * e.height + y) * e.width + x) * channels + c, value);
+      sum += value;
+      square += value * value;
+    }
+    Store(sums + c, sum);
+    Store(sums + channels + c, square);
+  }
+}
+
+void WinogradTiles(const Convolution& conv, int64_t first, int64_t last, float* scratch,
+                   float* sums) {
+  const int64_t tiles = last - first, in = conv.in_channels, out = conv.out_channels;
+  // The extra block keeps the 64 streams and the rows of a product out of the same cache sets.
+  const int64_t row = in + kChannelBlock, in_point = tiles * row + kChannelBlock;
+  const int64_t out_point = tiles * out + kChannelBlock;
+  const float* zeros = scratch;
+  float* transformed = scratch + in;
+  float* products = transformed + kTilePoints * in_point;
+  std::memset(sums, 0, sizeof(float) * 2 * out);
+  const int64_t across = (conv.extent.width + 1) / 2;
+  for (int64_t tile = 0; tile < tiles;) {
+    const int64_t run = std::min(tiles - tile, across - (first + tile) % across);
+    GatherTiles(conv, PlaceOf(conv.extent, first + tile), run, zeros, transformed + tile * row, row,
+                in_point);
+    tile += run;
+  }
+  for (int64_t point = 0; point < kTilePoints; ++point) {
+    Multiply(transformed + point * in_point, row, tiles, conv.weights + point * in * out, in, out,
+             products + point * out_point, out);
+  }
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    ScatterTile(conv, PlaceOf(conv.extent, first + tile), products + tile * out, out_point, sums);
+  }
+}
+
+void FirstLayer(const Convolution& conv, int64_t first, int64_t last, float* scratch, float* sums) {
+  constexpr int64_t kTaps = 27;
+  const Extent& e = conv.extent;
+  const int64_t channels = conv.out_channels;
+  std::memset(sums, 0, sizeof(float) * 2 * channels);
+  for (int64_t row = first; row < last; ++row) {
+    const int64_t z = row / e.height, y = row % e.height;
+    for (int64_t tap = 0; tap < kTaps; ++tap) {
+      const int64_t sz = z + tap / 9 - 1, sy = y + tap / 3 % 3 - 1, shift = tap % 3 - 1;
+      const bool inside = sz >= 0 && sz < e.depth && sy >= 0 && sy < e.height;
+      const float* line = conv.input + (sz * e.height + sy) * e.width;
+      for (int64_t x = 0; x < e.width; ++x) {
+        const int64_t sx = x + shift;
+        scratch[x * kTaps + tap] = inside && sx >= 0 && sx < e.width ? line[sx] : 0.0f;
+      }
+    }
+    float* output = conv.output + row * e.width * channels;
+    Multiply(scratch, kTaps, e.width, conv.weights, kTaps, channels, output, channels);
+    for (int64_t c = 0; c < channels; c += kLanes) {
+      const Vec bias = Load(conv.bias + c);
+      Vec sum = Load(sums + c), square = Load(sums + channels + c);
+      for (int64_t x = 0; x < e.width; ++x) {
+        float* at = output + x * channels + c;
+        const Vec value = Load(at) + bias;
+        Store(at, value);
+        sum += value;
+        square += value * value;
+      }
+      Store(sums + c, sum);
+      Store(sums + channels + c, square);
+    }
+  }
+}
+
+void Normalise(const float* from, int64_t voxels, int64_t channels, const float* scale,
+               const float* shift, float* to, int64_t to_stride) {
+  for (int64_t i = 0; i < voxels; ++i) {
+    for (int64_t c = 0; c < channels; c += kLanes) {
+      const Vec value = Load(from + i * channels + c) * Load(scale + c) + Load(shift + c);
+      Store(to + i * to_stride + c, Leaky(value));
+    }
+  }
+}
+
+void NormalisePlanar(const float* from, int64_t voxels, int64_t channels, int64_t real_channels,
+                     const float* scale, const float* shift, float* to, int64_t channel_stride) {
+  constexpr int64_t kRun = 64;  // voxels whose channels fit into the first cache
+  for (int64_t begin = 0; begin < voxels; begin += kRun) {
+    const int64_t end = std::min(voxels, begin + kRun);
+    for (int64_t c = 0; c < real_channels; ++c) {
+      float* out = to + c * channel_stride;
+      for (int64_t i = begin; i < end; ++i) {
+        const float value = from[i * channels + c] * scale[c] + shift[c];
+        out[i] = std::max(value, value * 0.2f);
+      }
+    }
+  }
+}
+
+void MaxPool(const float* from, int64_t from_stride, Extent extent, int64_t channels, int64_t first,
+             int64_t last, float* to) {
+  const int64_t height = extent.height / 2, width = extent.width / 2;
+  const int64_t y_step = extent.width * from_stride, z_step = extent.height * y_step;
+  for (int64_t row = first; row < last; ++row) {
+    const float* line = from + row / height * 2 * z_step + row % height * 2 * y_step;
+    for (int64_t x = 0; x < width; ++x) {
+      for (int64_t c = 0; c < channels; c += kLanes) {
+        const float* p = line + 2 * x * from_stride + c;
+        const auto pair = [&](int64_t at) { return Max(Load(p + at), Load(p + at + from_stride)); };
+        const Vec largest =
+            Max(Max(pair(0), pair(y_step)), Max(pair(z_step), pair(z_step + y_step)));
+        Store(to + (row * width + x) * channels + c, largest);
+      }
+    }
+  }
+}
+
+// Where output index `o` of a doubled axis of `length` reads, corners aligned.
+struct Between {
+  int64_t low, high;
+  float high_weight;
+};
+Between ReadAt(int64_t o, int64_t length) {
+  const float step = static_cast<float>(length - 1) / static_cast<float>(2 * length - 1);
+  const float at = step * static_cast<float>(o);
+  const int64_t low = std::min(static_cast<int64_t>(at), length - 1);
+  return {low, std::min(low + 1, length - 1), at - static_cast<float>(low)};
+}
+
+void Upsample(const float* from, Extent extent, int64_t channels, int64_t first, int64_t last,
+              float* scratch, float* to, int64_t to_stride) {
+  const int64_t line_size = extent.width * channels;
+  for (int64_t row = first; row < last; ++row) {
+    const Between z = ReadAt(row / (2 * extent.height), extent.depth);
+    const Between y = ReadAt(row % (2 * extent.height), extent.height);
+    const auto line = [&](int64_t k, int64_t j) {
+      return from + (k * extent.height + j) * line_size;
+    };
+    const float *p00 = line(z.low, y.low), *p01 = line(z.low, y.high);
+    const float *p10 = line(z.high, y.low), *p11 = line(z.high, y.high);
+    const float w11 = z.high_weight * y.high_weight, w10 = z.high_weight * (1 - y.high_weight);
+    const float w01 = (1 - z.high_weight) * y.high_weight;
+    const float w00 = (1 - z.high_weight) * (1 - y.high_weight);
+    for (int64_t i = 0; i < line_size; i += kLanes) {
+      Store(scratch + i,
+            Load(p00 + i) * w00 + Load(p01 + i) * w01 + Load(p10 + i) * w10 + Load(p11 + i) * w11);
+    }
+    for (int64_t o = 0; o < 2 * extent.width; ++o) {
+      const Between x = ReadAt(o, extent.width);
+      const float *low = scratch + x.low * channels, *high = scratch + x.high * channels;
+      float* out = to + (row * 2 * extent.width + o) * to_stride;
+      for (int64_t c = 0; c < channels; c += kLanes) {
+        Store(out + c, Load(low + c) * (1 - x.high_weight) + Load(high + c) * x.high_weight);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+extern const CpuKernels GVSL_TABLE;
+const CpuKernels GVSL_TABLE = {GVSL_NAME,       WinogradTiles, FirstLayer, Normalise,
+                               NormalisePlanar, MaxPool,       Upsample};
+
+}  // namespace gvsl

@@ -1,0 +1,250 @@
+#include "model/cpu_unet.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace gvsl {
+namespace {
+
+constexpr int64_t kTaps = 27;
+constexpr int64_t kChannelsPerGroup = 8;
+constexpr double kNormEpsilon = 1e-5;
+constexpr size_t kTensorsPerLayer = 4;  // convolution weight and bias, norm weight and bias
+
+int64_t Padded(int64_t channels) {
+  return (channels + kChannelBlock - 1) / kChannelBlock * kChannelBlock;
+}
+
+float* Floats(const at::Tensor& tensor) { return tensor.data_ptr<float>(); }
+
+at::Tensor PadVector(const at::Tensor& vector) {
+  return at::constant_pad_nd(vector.to(at::kFloat), {0, Padded(vector.numel()) - vector.numel()}, 0)
+      .contiguous();
+}
+
+// [4, 3]: weights at three taps to weights at four points (G of Lavin and Gray).
+at::Tensor WeightTransform() {
+  return at::tensor({1.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, -0.5, 0.5, 0.0, 0.0, 1.0}, at::kDouble)
+      .view({4, 3});
+}
+
+// [out, in, points] to [points, out block, in, 16], the order in which a product reads its columns.
+at::Tensor PackColumns(const at::Tensor& weights) {
+  const int64_t out = weights.size(0), in = weights.size(1), points = weights.size(2);
+  return weights.view({out / kChannelBlock, kChannelBlock, in, points})
+      .permute({3, 0, 2, 1})
+      .to(at::kFloat)
+      .contiguous();
+}
+
+// Tiles a block: so many that its transformed inputs and products stay in the caches, and the
+// weights, which every block reads once, are shared by many tiles; but a block for every thread.
+int64_t TilesPerBlock(int64_t in, int64_t out, int64_t tiles) {
+  constexpr int64_t kRowsTogether = 12;           // of the product kernel
+  constexpr int64_t kFloatsNear = 3 * (1 << 16);  // 768 KiB of second-level cache
+  constexpr int64_t kManyWeights = 128 * 128;
+  int64_t block = kFloatsNear / (kTilePoints * (in + out)) / kRowsTogether * kRowsTogether;
+  block = std::clamp(block, 2 * kRowsTogether, 4 * kRowsTogether);
+  if (in * out >= kManyWeights) block = 4 * kRowsTogether;
+  const int64_t share = (tiles + at::get_num_threads() - 1) / at::get_num_threads();
+  return std::max<int64_t>(1, std::min(block, share));
+}
+
+}  // namespace
+
+CpuUNet::CpuUNet(const StateDict& state, const std::array<int64_t, 5>& widths,
+                 const CpuKernels& kernels)
+    : kernels_(kernels) {
+  const auto add = [&](const Pieces& in) {
+    layers_.push_back(MakeLayer(state, layers_.size() * kTensorsPerLayer, in));
+  };
+  for (int level = 0; level < 5; ++level) {
+    padded_[level] = Padded(widths[level]);
+    add({level == 0 ? 1 : widths[level - 1]});
+    add({widths[level]});
+  }
+  for (int level = 3; level >= 0; --level) {
+    add({widths[level], widths[level + 1]});
+    add({widths[level]});
+  }
+}
+
+CpuUNet::Layer CpuUNet::MakeLayer(const StateDict& state, size_t first_tensor,
+                                  const Pieces& in) const {
+  const at::Tensor weight = state.at(first_tensor).second.to(at::kCPU, at::kDouble).contiguous();
+  Layer layer;
+  layer.real_out = weight.size(0);
+  layer.out = Padded(layer.real_out);
+  layer.bias = PadVector(state.at(first_tensor + 1).second);
+  layer.gamma = PadVector(state.at(first_tensor + 2).second);
+  layer.beta = PadVector(state.at(first_tensor + 3).second);
+  if (weight.size(1) == 1) {
+    layer.in = 1;
+    const at::Tensor padded = at::constant_pad_nd(weight.view({layer.real_out, kTaps}),
+                                                  {0, 0, 0, layer.out - layer.real_out}, 0);
+    layer.weights = PackColumns(padded.unsqueeze(2).contiguous());
+    return layer;
+  }
+  std::vector<at::Tensor> pieces;
+  int64_t begin = 0;
+  for (const int64_t channels : in) {
+    const at::Tensor piece = weight.narrow(1, begin, channels);
+    pieces.push_back(at::constant_pad_nd(
+        piece, {0, 0, 0, 0, 0, 0, 0, Padded(channels) - channels, 0, layer.out - layer.real_out},
+        0));
+    begin += channels;
+  }
+  at::Tensor transformed = at::cat(pieces, 1);  // [out, in, 3, 3, 3]
+  layer.in = transformed.size(1);
+  const at::Tensor transform = WeightTransform().t();
+  for (int axis = 0; axis < 3; ++axis) {
+    // The last axis is transformed and moved to the front of the three: thrice restores their
+    // order.
+    transformed = transformed.matmul(transform).permute({0, 1, 4, 2, 3});
+  }
+  layer.weights = PackColumns(transformed.contiguous().view({layer.out, layer.in, kTilePoints}));
+  return layer;
+}
+
+at::Tensor CpuUNet::NormOf(const Layer& layer, const at::Tensor& sums, int64_t voxels) const {
+  const int64_t blocks = sums.size(0);
+  std::vector<double> sum(2 * layer.out, 0.0);
+  const float* part = Floats(sums);
+  for (int64_t block = 0; block < blocks; ++block) {
+    for (int64_t i = 0; i < 2 * layer.out; ++i) sum[i] += *part++;
+  }
+  at::Tensor norm = at::zeros({2, layer.out}, at::kFloat);
+  float *scale = Floats(norm), *shift = scale + layer.out;
+  const float *gamma = Floats(layer.gamma), *beta = Floats(layer.beta);
+  const double count = static_cast<double>(voxels) * kChannelsPerGroup;
+  for (int64_t group = 0; group < layer.real_out; group += kChannelsPerGroup) {
+    double mean = 0, square = 0;
+    for (int64_t c = group; c < group + kChannelsPerGroup; ++c) {
+      mean += sum[c] / count;
+      square += sum[layer.out + c] / count;
+    }
+    const double inverse = 1 / std::sqrt(std::max(0.0, square - mean * mean) + kNormEpsilon);
+    for (int64_t c = group; c < group + kChannelsPerGroup; ++c) {
+      scale[c] = static_cast<float>(gamma[c] * inverse);
+      shift[c] = static_cast<float>(beta[c] - mean * gamma[c] * inverse);
+    }
+  }
+  return norm;
+}
+
+CpuUNet::Raw CpuUNet::Convolve(const Layer& layer, const Extent& extent, const float* input,
+                               int64_t stride) const {
+  const bool first_layer = layer.in == 1;
+  const int64_t work = first_layer ? extent.depth * extent.height : extent.tiles();
+  const int64_t block = first_layer ? extent.height : TilesPerBlock(layer.in, layer.out, work);
+  const int64_t blocks = (work + block - 1) / block;
+  const int64_t scratch_size =
+      first_layer ? kTaps * extent.width : WinogradScratch(layer.in, layer.out, block);
+  Raw raw;
+  raw.values = at::empty({extent.voxels(), layer.out}, at::kFloat);
+  const at::Tensor sums = at::empty({blocks, 2, layer.out}, at::kFloat);
+  Convolution convolution{extent,
+                          layer.in,
+                          layer.out,
+                          stride,
+                          input,
+                          Floats(layer.weights),
+                          Floats(layer.bias),
+                          Floats(raw.values)};
+  at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+    const at::Tensor scratch = at::empty({scratch_size}, at::kFloat);
+    std::fill_n(Floats(scratch), layer.in, 0.0f);
+    const auto kernel = first_layer ? kernels_.first_layer : kernels_.winograd;
+    for (int64_t b = begin; b < end; ++b) {
+      kernel(convolution, b * block, std::min(work, (b + 1) * block), Floats(scratch),
+             Floats(sums) + b * 2 * layer.out);
+    }
+  });
+  raw.norm = NormOf(layer, sums, extent.voxels());
+  return raw;
+}
+
+void CpuUNet::Activate(const Raw& raw, const Layer& layer, int64_t voxels, float* to,
+                       int64_t stride) const {
+  const float *from = Floats(raw.values), *norm = Floats(raw.norm);
+  at::parallel_for(0, voxels, 512, [&](int64_t begin, int64_t end) {
+    kernels_.normalise(from + begin * layer.out, end - begin, layer.out, norm, norm + layer.out,
+                       to + begin * stride, stride);
+  });
+}
+
+void CpuUNet::ActivatePlanar(const Raw& raw, const Layer& layer, int64_t voxels, float* to) const {
+  const float *from = Floats(raw.values), *norm = Floats(raw.norm);
+  at::parallel_for(0, voxels, 512, [&](int64_t begin, int64_t end) {
+    kernels_.normalise_planar(from + begin * layer.out, end - begin, layer.out, layer.real_out,
+                              norm, norm + layer.out, to + begin, voxels);
+  });
+}
+
+CpuUNet::Raw CpuUNet::Block(size_t first_layer, const Extent& extent, const float* input,
+                            int64_t stride) const {
+  const Layer& layer = layers_[first_layer];
+  const Raw hidden = Convolve(layer, extent, input, stride);
+  Activate(hidden, layer, extent.voxels(), Floats(hidden.values), layer.out);
+  return Convolve(layers_[first_layer + 1], extent, Floats(hidden.values), layer.out);
+}
+
+void CpuUNet::Forward(const float* image, const Extent& extent, float* dense, float* global) const {
+  // joined[level] [voxel][skip channels, doubled channels]: the input of the level's up step.
+  std::array<at::Tensor, 4> joined;
+  std::array<Extent, 5> extents;
+  at::Tensor current;  // the level's input, [voxel][channels]
+  const float* input = image;
+  int64_t stride = 1;
+  for (int level = 0; level < 5; ++level) {
+    const int shrink = 1 << level;
+    extents[level] = {extent.depth / shrink, extent.height / shrink, extent.width / shrink};
+    const Extent& here = extents[level];
+    const size_t first_layer = 2 * level;
+    const Layer& second = layers_[first_layer + 1];
+    const Raw raw = Block(first_layer, here, input, stride);
+    if (level == 4) {
+      ActivatePlanar(raw, second, here.voxels(), global);
+      if (dense == nullptr) return;
+      Activate(raw, second, here.voxels(), Floats(raw.values), second.out);
+      current = raw.values;
+      break;
+    }
+    const int64_t skip_stride = second.out + (dense != nullptr ? padded_[level + 1] : 0);
+    const at::Tensor skip =
+        dense != nullptr ? at::empty({here.voxels(), skip_stride}, at::kFloat) : raw.values;
+    Activate(raw, second, here.voxels(), Floats(skip), skip_stride);
+    if (dense != nullptr) joined[level] = skip;
+    current = at::empty({here.voxels() / 8, second.out}, at::kFloat);
+    at::parallel_for(0, here.depth / 2 * (here.height / 2), 1, [&](int64_t begin, int64_t end) {
+      kernels_.max_pool(Floats(skip), skip_stride, here, second.out, begin, end, Floats(current));
+    });
+    input = Floats(current);
+    stride = second.out;
+  }
+  for (int level = 3; level >= 0; --level) {
+    const Extent &here = extents[level], &below = extents[level + 1];
+    const size_t first_layer = 10 + 2 * (3 - level);
+    const Layer& second = layers_[first_layer + 1];
+    const int64_t low_channels = padded_[level + 1], join_stride = padded_[level] + low_channels;
+    float* doubled = Floats(joined[level]) + padded_[level];
+    at::parallel_for(0, here.depth * here.height, 1, [&](int64_t begin, int64_t end) {
+      const at::Tensor scratch = at::empty({below.width * low_channels}, at::kFloat);
+      kernels_.upsample(Floats(current), below, low_channels, begin, end, Floats(scratch), doubled,
+                        join_stride);
+    });
+    current = at::Tensor();
+    Raw raw = Block(first_layer, here, Floats(joined[level]), join_stride);
+    joined[level] = at::Tensor();
+    if (level == 0) {
+      ActivatePlanar(raw, second, here.voxels(), dense);
+    } else {
+      Activate(raw, second, here.voxels(), Floats(raw.values), second.out);
+      current = raw.values;
+    }
+  }
+}
+
+}  // namespace gvsl

@@ -1,0 +1,178 @@
+#include "model/model_file.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "imaging/status_reason.h"
+#include "model/mapped_file.h"
+#include "model/state.h"
+
+namespace gvsl {
+namespace {
+
+// The k-th tensor's i-th value in [-1, 1), by a hash of both: the same on every machine and in any
+// order.
+double UniformValue(uint64_t seed, uint64_t k, uint64_t i) {
+  uint64_t z = seed * 0x9E3779B97F4A7C15u + (k << 40) + i + 1;
+  z *= 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;  // SplitMix64's finaliser
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  z ^= z >> 31;
+  return static_cast<double>(z >> 11) * 0x1p-52 - 1;
+}
+
+// Heads whose output is a transform: near zero, so that an untrained network aligns by the
+// identity, but not zero, so that gradients pass.
+bool IsTransformHead(const std::string& name) {
+  return name.rfind("out_flow.", 0) == 0 || name.rfind("fc_", 0) == 0;
+}
+
+at::Tensor InitialTensor(const TensorSpec& spec, uint64_t seed, uint64_t k) {
+  const bool bias =
+      spec.name.size() > 5 && spec.name.compare(spec.name.size() - 5, 5, ".bias") == 0;
+  if (bias) return at::zeros(spec.shape);
+  if (spec.shape.size() == 1) return at::ones(spec.shape);  // GroupNorm
+  at::Tensor tensor = at::empty(spec.shape);
+  double fan_in = 1;
+  for (size_t i = 1; i < spec.shape.size(); ++i) fan_in *= static_cast<double>(spec.shape[i]);
+  // He et al. 2015, uniform, for LeakyReLU of slope 0.2.
+  double bound = std::sqrt(6 / ((1 + 0.2 * 0.2) * fan_in));
+  if (IsTransformHead(spec.name)) bound *= 1e-3;
+  float* values = tensor.data_ptr<float>();
+  for (int64_t i = 0; i < tensor.numel(); ++i) {
+    values[i] = static_cast<float>(bound * UniformValue(seed, k, static_cast<uint64_t>(i)));
+  }
+  return tensor;
+}
+
+std::string SizeOf(const std::array<int64_t, 5>& widths) {
+  for (const char* size : {"base", "small", "tiny"}) {
+    if (*WidthsOf(size) == widths) return size;
+  }
+  return "custom";
+}
+
+ModelInfo InfoOf(const LoadedModel& model) {
+  ModelInfo info;
+  info.card = model.card;
+  info.weights_sha256 = model.weights_sha256;
+  info.preprocessing_sha256 = PreprocessingDigest(model.card);
+  info.fingerprint = Fingerprint(model.card, model.weights_sha256);
+  for (const auto& [name, tensor] : model.state) info.parameter_count += tensor.numel();
+  return info;
+}
+
+absl::StatusOr<ModelInfo> Save(LoadedModel& model, const std::string& output) {
+  model.weights_sha256 = WeightsDigest(model.state);
+  if (absl::Status status = SaveModel(model, output); !status.ok()) return status;
+  return InfoOf(model);
+}
+
+absl::StatusOr<LoadedModel> FromPth(const std::string& input, const ModelCard& card) {
+  auto state = ReadPth(input);
+  if (!state.ok()) return state.status();
+  auto fitted = FitState(*state);
+  if (!fitted.ok()) return fitted.status();
+  LoadedModel model;
+  model.card = card;
+  model.card.widths = fitted->widths;
+  model.card.size = SizeOf(fitted->widths);
+  model.card.has_heads = fitted->has_heads;
+  model.state = std::move(fitted->state);
+  const std::vector<TensorSpec> layout = StateLayout(fitted->widths);
+  for (size_t k = model.state.size(); k < layout.size();
+       ++k) {  // the heads that a U-Net alone lacks
+    model.state.emplace_back(layout[k].name, InitialTensor(layout[k], 0, k));
+  }
+  return model;
+}
+
+bool IsSafetensors(const MappedFile& file) {
+  uint64_t header = 0;
+  if (file.size() < sizeof(header) + 2) return false;
+  std::memcpy(&header, file.data(), sizeof(header));
+  return header <= file.size() - sizeof(header) && file.data()[sizeof(header)] == '{';
+}
+
+absl::Status CheckFinite(const StateDict& state) {
+  for (const auto& [name, tensor] : state) {
+    if (!at::isfinite(tensor).all().item<bool>()) {
+      return WithReason(
+          absl::InvalidArgumentError(absl::StrCat("tensor ", name, " holds NaN or infinity")),
+          "UNREADABLE_MODEL_FILE");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// LibTorch throws; nothing does beyond this room.
+template <typename F>
+auto Guarded(F&& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (const std::exception& error) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("LibTorch: ", std::string(error.what()).substr(0, 300)));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<ModelInfo> ImportModelFile(const std::string& input, const ModelCard& card,
+                                          const std::string& output) {
+  return Guarded([&]() -> absl::StatusOr<ModelInfo> {
+    if (absl::Status status = ValidateCard(card); !status.ok()) return status;
+    auto file = MappedFile::Open(input);
+    if (!file.ok()) return file.status();
+    if ((*file)->size() == 0) {
+      return WithReason(absl::InvalidArgumentError("the model file is empty"),
+                        "UNREADABLE_MODEL_FILE");
+    }
+    auto model = IsSafetensors(**file) ? LoadModel(input) : FromPth(input, card);
+    if (!model.ok()) return model.status();
+    if (absl::Status status = CheckFinite(model->state); !status.ok()) return status;
+    const std::string claimed = model->weights_sha256;
+    if (!claimed.empty() && claimed != WeightsDigest(model->state)) {
+      return WithReason(absl::DataLossError(
+                            "the weights are not those the file's own digest names; it is damaged"),
+                        "CHECKSUM_MISMATCH");
+    }
+    return Save(*model, output);
+  });
+}
+
+absl::StatusOr<ModelInfo> CreateModelFile(const ModelCard& card, uint64_t seed,
+                                          const std::string& output) {
+  return Guarded([&]() -> absl::StatusOr<ModelInfo> {
+    if (absl::Status status = ValidateCard(card); !status.ok()) return status;
+    LoadedModel model;
+    model.card = card;
+    const std::vector<TensorSpec> layout = StateLayout(card.widths);
+    for (size_t k = 0; k < layout.size(); ++k) {
+      model.state.emplace_back(layout[k].name, InitialTensor(layout[k], seed, k));
+    }
+    return Save(model, output);
+  });
+}
+
+absl::StatusOr<ModelInfo> ReadModelInfo(const std::string& path) {
+  return Guarded([&]() -> absl::StatusOr<ModelInfo> {
+    auto model = LoadModel(path);
+    if (!model.ok()) return model.status();
+    if (model->weights_sha256.empty()) model->weights_sha256 = WeightsDigest(model->state);
+    return InfoOf(*model);
+  });
+}
+
+absl::Status ExportPth(const std::string& input, const std::string& output) {
+  return Guarded([&]() -> absl::Status {
+    auto model = LoadModel(input);
+    if (!model.ok()) return model.status();
+    return WritePth(model->state, output);
+  });
+}
+
+}  // namespace gvsl

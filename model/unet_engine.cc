@@ -1,0 +1,108 @@
+#include "model/unet_engine.h"
+
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+
+#include "model/cpu_unet.h"
+
+namespace gvsl {
+namespace {
+
+constexpr double kLeak = 0.2;
+constexpr double kNormEpsilon = 1e-5;
+constexpr int64_t kChannelsPerGroup = 8;
+constexpr size_t kLayers = 18;
+
+// The network on LibTorch's own operators, channels last: for GPUs, where cuDNN's tensor-core
+// convolutions want that layout.
+class AtenUNet {
+ public:
+  AtenUNet(const StateDict& state, at::Device device, at::ScalarType type) : type_(type) {
+    for (size_t i = 0; i < 4 * kLayers; ++i) {
+      at::Tensor tensor = state.at(i).second.to(device, type);
+      if (tensor.dim() == 5) tensor = tensor.contiguous(at::MemoryFormat::ChannelsLast3d);
+      tensors_.push_back(tensor);
+    }
+  }
+
+  UNetEngine::Output Forward(const at::Tensor& image, bool want_dense) const {
+    std::array<at::Tensor, 5> encoded;
+    encoded[0] = Block(0, image.to(type_).contiguous(at::MemoryFormat::ChannelsLast3d));
+    for (size_t level = 1; level < 5; ++level) {
+      encoded[level] = Block(2 * level, at::max_pool3d(encoded[level - 1], {2, 2, 2}));
+    }
+    UNetEngine::Output output;
+    output.global = encoded[4].to(at::kFloat).contiguous();
+    if (!want_dense) return output;
+    at::Tensor decoded = encoded[4];
+    for (size_t level = 4; level-- > 0;) {
+      const at::Tensor doubled = at::upsample_trilinear3d(decoded, encoded[level].sizes().slice(2),
+                                                          /*align_corners=*/true);
+      decoded = Block(10 + 2 * (3 - level), at::cat({encoded[level], doubled}, 1));
+      encoded[level] = at::Tensor();
+    }
+    output.dense = decoded.to(at::kFloat).contiguous();
+    return output;
+  }
+
+ private:
+  at::Tensor Layer(size_t layer, const at::Tensor& x) const {
+    const at::Tensor* tensor = &tensors_[4 * layer];
+    const at::Tensor raw = at::conv3d(x, tensor[0], tensor[1], 1, 1);
+    const at::Tensor normed =
+        at::group_norm(raw, raw.size(1) / kChannelsPerGroup, tensor[2], tensor[3], kNormEpsilon);
+    return at::leaky_relu(normed, kLeak);
+  }
+  at::Tensor Block(size_t layer, const at::Tensor& x) const {
+    return Layer(layer + 1, Layer(layer, x));
+  }
+
+  std::vector<at::Tensor> tensors_;
+  at::ScalarType type_;
+};
+
+}  // namespace
+
+struct UNetEngine::Impl {
+  std::array<int64_t, 5> widths;
+  std::unique_ptr<CpuUNet> cpu;
+  std::unique_ptr<AtenUNet> aten;
+};
+
+UNetEngine::UNetEngine(const StateDict& state, const std::array<int64_t, 5>& widths,
+                       at::Device device, at::ScalarType compute_type)
+    : impl_(std::make_unique<Impl>()) {
+  const c10::InferenceMode inference;
+  impl_->widths = widths;
+  if (device.is_cpu() && compute_type == at::kFloat) {
+    impl_->cpu = std::make_unique<CpuUNet>(state, widths);
+  } else {
+    impl_->aten = std::make_unique<AtenUNet>(state, device, compute_type);
+  }
+}
+
+UNetEngine::~UNetEngine() = default;
+
+UNetEngine::Output UNetEngine::Forward(const at::Tensor& image, bool want_dense) const {
+  const c10::InferenceMode inference;
+  if (impl_->aten != nullptr) return impl_->aten->Forward(image, want_dense);
+  const at::Tensor input = image.contiguous();
+  const int64_t batch = input.size(0);
+  const Extent extent{input.size(2), input.size(3), input.size(4)};
+  Output output;
+  if (want_dense) {
+    output.dense =
+        at::empty({batch, impl_->widths[0], extent.depth, extent.height, extent.width}, at::kFloat);
+  }
+  output.global =
+      at::empty({batch, impl_->widths[4], extent.depth / 16, extent.height / 16, extent.width / 16},
+                at::kFloat);
+  for (int64_t n = 0; n < batch; ++n) {
+    impl_->cpu->Forward(input[n].data_ptr<float>(), extent,
+                        want_dense ? output.dense[n].data_ptr<float>() : nullptr,
+                        output.global[n].data_ptr<float>());
+  }
+  return output;
+}
+
+}  // namespace gvsl

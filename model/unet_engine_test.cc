@@ -1,0 +1,127 @@
+#include "model/unet_engine.h"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "model/cpu_unet.h"
+#include "model/network.h"
+
+namespace gvsl {
+namespace {
+
+// Both sides round in float32, in different orders, through 18 convolutions and norms with outputs
+// of order one; the goldens of the official network show 1.5e-5 between float32 and float64, and
+// Winograd's transforms add about as much.
+constexpr double kTolerance = 1e-4;
+
+struct Case {
+  std::array<int64_t, 5> widths;
+  std::array<int64_t, 5> shape;  // N, 1, D, H, W
+};
+
+StateDict StateOf(const UNet& unet) {
+  StateDict state;
+  for (const auto& parameter : unet->named_parameters()) {
+    state.emplace_back("unet." + parameter.key(), parameter.value().detach());
+  }
+  return state;
+}
+
+// Norms that are not the identity, so that a wrong channel order shows.
+UNet RandomUNet(const std::array<int64_t, 5>& widths) {
+  torch::manual_seed(7);
+  UNet unet(widths);
+  const torch::NoGradGuard no_grad;
+  for (auto& parameter : unet->parameters()) {
+    if (parameter.dim() == 1) parameter.add_(0.2 * torch::rand_like(parameter));
+  }
+  return unet;
+}
+
+double Difference(const at::Tensor& a, const at::Tensor& b) {
+  return a.sizes() == b.sizes() ? (a - b).abs().max().item<double>() : 1e30;
+}
+
+class UNetEngineTest : public testing::TestWithParam<Case> {};
+
+TEST_P(UNetEngineTest, GivesTheModulesResults) {
+  const Case& one = GetParam();
+  UNet unet = RandomUNet(one.widths);
+  const at::Tensor image = at::rand(one.shape);
+  const UNetEngine engine(StateOf(unet), one.widths, at::kCPU, at::kFloat);
+  const UNetEngine::Output ours = engine.Forward(image, true);
+  const torch::NoGradGuard no_grad;
+  const UNetFeatures expected = unet->forward(image);
+  EXPECT_LT(Difference(ours.dense, expected.dense), kTolerance);
+  EXPECT_LT(Difference(ours.global, expected.global), kTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    WidthsAndSizes, UNetEngineTest,
+    testing::Values(Case{{8, 16, 32, 64, 128}, {1, 1, 16, 16, 16}},  // deepest level of one voxel
+                    Case{{8, 16, 32, 64, 128}, {2, 1, 48, 16, 32}},  // odd sides below, a batch
+                    Case{{16, 32, 64, 128, 256}, {1, 1, 32, 64, 48}},
+                    Case{{8, 24, 40, 56, 72}, {1, 1, 32, 16, 80}},  // channels that need padding
+                    Case{{32, 64, 128, 256, 512}, {1, 1, 32, 32, 32}}));
+
+TEST(UNetEngine, LeavesTheGlobalMapUnchangedWithoutDense) {
+  const std::array<int64_t, 5> widths = {8, 16, 32, 64, 128};
+  const UNetEngine engine(StateOf(RandomUNet(widths)), widths, at::kCPU, at::kFloat);
+  const at::Tensor image = at::rand({1, 1, 32, 32, 32});
+  const UNetEngine::Output with = engine.Forward(image, true),
+                           without = engine.Forward(image, false);
+  EXPECT_FALSE(without.dense.defined());
+  EXPECT_TRUE(at::equal(with.global, without.global));
+}
+
+TEST(UNetEngine, IsDeterministicForAThreadCount) {
+  const std::array<int64_t, 5> widths = {16, 32, 64, 128, 256};
+  at::set_num_threads(2);
+  const UNetEngine engine(StateOf(RandomUNet(widths)), widths, at::kCPU, at::kFloat);
+  const at::Tensor image = at::rand({1, 1, 32, 48, 32});
+  EXPECT_TRUE(at::equal(engine.Forward(image, true).dense, engine.Forward(image, true).dense));
+}
+
+TEST(CpuUNet, AgreesOnEveryProcessorFamily) {
+  const std::array<int64_t, 5> widths = {16, 32, 64, 128, 256};
+  UNet unet = RandomUNet(widths);
+  const torch::NoGradGuard no_grad;
+  const at::Tensor image = at::rand({1, 1, 32, 32, 48});
+  const at::Tensor expected = unet->forward(image).dense;
+  for (const CpuKernels* const* table = AllCpuKernels(); *table != nullptr; ++table) {
+    const CpuUNet cpu(StateOf(unet), widths, **table);
+    at::Tensor dense = at::empty({1, 16, 32, 32, 48}), global = at::empty({256 * 2 * 2 * 3});
+    cpu.Forward(image.data_ptr<float>(), {32, 32, 48}, dense.data_ptr<float>(),
+                global.data_ptr<float>());
+    EXPECT_LT(Difference(dense, expected), kTolerance) << (*table)->name;
+  }
+}
+
+// The path that GPUs take, run on the CPU.
+TEST(UNetEngine, GivesTheSameThroughLibTorchsOperators) {
+  const std::array<int64_t, 5> widths = {8, 16, 32, 64, 128};
+  UNet unet = RandomUNet(widths);
+  const at::Tensor image = at::rand({1, 1, 32, 32, 32});
+  const UNetEngine engine(StateOf(unet), widths, at::kCPU, at::kDouble);
+  const torch::NoGradGuard no_grad;
+  EXPECT_LT(Difference(engine.Forward(image, true).dense, unet->forward(image).dense), kTolerance);
+}
+
+TEST(UNetEngine, GivesTheSameOnAGpu) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+  const std::array<int64_t, 5> widths = {32, 64, 128, 256, 512};
+  UNet unet = RandomUNet(widths);
+  const at::Tensor image = at::rand({2, 1, 32, 48, 64});
+  const torch::NoGradGuard no_grad;
+  const at::Tensor expected = unet->forward(image).dense;
+  const UNetEngine exact(StateOf(unet), widths, at::kCUDA, at::kFloat);
+  // TensorFloat-32 has 10 bits of mantissa, and cuDNN uses it by default.
+  EXPECT_LT(Difference(exact.Forward(image.cuda(), true).dense.cpu(), expected), 2e-2);
+  const UNetEngine half(StateOf(unet), widths, at::kCUDA, at::kBFloat16);
+  const at::Tensor error = (half.Forward(image.cuda(), true).dense.cpu() - expected).abs();
+  // bfloat16 has 8 bits of mantissa: 0.4 % a rounding, through 18 layers.
+  EXPECT_LT(error.mean().item<double>(), 2e-2);
+}
+
+}  // namespace
+}  // namespace gvsl
