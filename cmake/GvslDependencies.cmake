@@ -34,6 +34,7 @@ if(GTest_FOUND)
 else()
   set(GVSL_STANDALONE_GTEST ON)
   target_include_directories(gvsl_gtest SYSTEM INTERFACE "${standin}/gtest_standin")
+  target_sources(gvsl_gtest INTERFACE "${standin}/gtest_standin/gtest_main.cc")
 endif()
 
 find_package(nlohmann_json ${presence})

@@ -106,12 +106,15 @@ absl::StatusOr<Phantom> MakePhantom(const PhantomOptions& options) {
   // Each voxel depends on its index alone, so threads and their number change nothing.
   ParallelFor(grid.size[2] * rows, /*threads=*/0, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
+      const int64_t slice = row / rows;
+      const int64_t row_of_slice = row % rows;
       for (int64_t column = 0; column < columns; ++column) {
-        // Written out, though Grid has it: this file alone is compiled without fused multiply-add.
+        // Written out, though Grid has it: these files alone are compiled without fused
+        // multiply-add.
         const Vec3 point_mm = {
             grid.origin_mm[0] + grid.spacing_mm[0] * static_cast<double>(column),
-            grid.origin_mm[1] + grid.spacing_mm[1] * static_cast<double>(row % rows),
-            grid.origin_mm[2] + grid.spacing_mm[2] * static_cast<double>(row / rows)};
+            grid.origin_mm[1] + grid.spacing_mm[1] * static_cast<double>(row_of_slice),
+            grid.origin_mm[2] + grid.spacing_mm[2] * static_cast<double>(slice)};
         const PhantomTissue tissue = anatomy.At(shape.ToMean(point_mm), contrast);
         const int64_t voxel = row * columns + column;
         const double value =

@@ -139,6 +139,7 @@ struct Resampler::Impl {
                     taps[axis][static_cast<size_t>(n)]);
         }
       }
+      CropView();
       return;
     }
     index_origin = source.PhysicalToIndex(target.origin_mm);
@@ -152,6 +153,22 @@ struct Resampler::Impl {
       const double ratio = std::max({std::abs(index_step[0][axis]), std::abs(index_step[1][axis]),
                                      std::abs(index_step[2][axis])});
       filters.emplace_back(source.size[axis], ratio, interpolation);
+    }
+  }
+
+  // Leaves the rows and columns of the source out that no sample needs: a small target reads
+  // little.
+  void CropView() {
+    for (size_t axis = 0; axis < 2; ++axis) {
+      int64_t low = view.size[axis], high = 0;
+      for (const Taps& t : taps[axis]) {
+        if (t.outside) continue;
+        low = std::min(low, t.first);
+        high = std::max(high, t.first + static_cast<int64_t>(t.weights.size()));
+      }
+      view.size[axis] = std::max<int64_t>(high - low, 0);
+      view.base += low * view.stride[axis];
+      for (Taps& t : taps[axis]) t.first -= low;
     }
   }
 

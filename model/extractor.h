@@ -46,6 +46,7 @@ struct DenseOptions {
   std::array<int64_t, 3> roi_begin = {0, 0, 0};
   std::array<int64_t, 3> roi_end = {0, 0, 0};  // all 0: everything
   int64_t stride = 1;
+  int64_t memory_bytes = 0;  // RESOURCE_EXHAUSTED if slab and pass need more; 0: not looked at
 };
 
 // Asked between windows: true stops the work with CANCELLED.

@@ -25,12 +25,19 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
+// The status with the file's name in front, where it does not name the file itself.
+absl::Status About(const std::string& path, const absl::Status& status) {
+  const std::string message(status.message());
+  if (message.find(path) != std::string::npos) return status;
+  return absl::Status(status.code(), path + ": " + message);
+}
+
 absl::StatusOr<gvsl::StateDict> Weights(const gvsl::GoldenSet& set, const std::string& checkpoint) {
   if (checkpoint.empty()) return gvsl::FormulaState(set);
   absl::StatusOr<gvsl::StateDict> read = gvsl::ReadPth(checkpoint);
-  if (!read.ok()) return read.status();
+  if (!read.ok()) return About(checkpoint, read.status());
   absl::StatusOr<gvsl::FittedState> fitted = gvsl::FitState(*read);
-  if (!fitted.ok()) return fitted.status();
+  if (!fitted.ok()) return About(checkpoint, fitted.status());
   if (!fitted->has_heads) {
     return absl::InvalidArgumentError(checkpoint +
                                       " is a U-Net alone; the golden set needs the heads");

@@ -1,0 +1,113 @@
+#include "server/inference_engine.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+#include "imaging/status_reason.h"
+
+namespace gvsl {
+namespace {
+
+// How often a waiting caller looks whether its client has gone.
+constexpr auto kCancelPoll = std::chrono::milliseconds(50);
+
+}  // namespace
+
+InferenceEngine::InferenceEngine(const Options& options)
+    : options_(options), thread_([this] { Loop(); }) {}
+
+InferenceEngine::~InferenceEngine() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+int InferenceEngine::queue_length() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return static_cast<int>(queue_.size());
+}
+
+absl::Status InferenceEngine::Run(const std::string& path, const CancelFunction& cancelled,
+                                  const std::function<absl::Status(Extractor&)>& work) {
+  Item item{path, &cancelled, &work, false, absl::OkStatus()};
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (stopping_) return absl::UnavailableError("the server is stopping");
+  if (static_cast<int>(queue_.size()) >= options_.queue_capacity) {
+    return WithReason(absl::ResourceExhaustedError(
+                          absl::StrCat("the network's queue is full (", options_.queue_capacity,
+                                       " requests wait); try again in a moment")),
+                      "QUEUE_FULL");
+  }
+  queue_.push_back(&item);
+  changed_.notify_all();
+  while (!item.done) {
+    changed_.wait_for(lock, kCancelPoll);
+    const auto waiting = std::find(queue_.begin(), queue_.end(), &item);
+    if (waiting != queue_.end() && cancelled && cancelled()) {
+      queue_.erase(waiting);
+      return absl::CancelledError(
+          "the call was cancelled, or its deadline passed, before its turn came");
+    }
+  }
+  return item.status;
+}
+
+void InferenceEngine::Loop() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    if (stopping_) break;
+    Item* item = queue_.front();
+    queue_.pop_front();
+    lock.unlock();
+    absl::Status status = Do(*item);
+    lock.lock();
+    item->status = std::move(status);
+    item->done = true;
+    changed_.notify_all();
+  }
+  for (Item* item : queue_) {
+    item->status = absl::UnavailableError("the server is stopping");
+    item->done = true;
+  }
+  queue_.clear();
+  changed_.notify_all();
+}
+
+absl::Status InferenceEngine::Do(const Item& item) {
+  if (*item.cancelled && (*item.cancelled)()) {
+    return absl::CancelledError(
+        "the call was cancelled, or its deadline passed, before its turn came");
+  }
+  auto model = Model(item.path);
+  if (!model.ok()) return model.status();
+  return (*item.work)(**model);
+}
+
+absl::StatusOr<Extractor*> InferenceEngine::Model(const std::string& path) {
+  const auto held =
+      std::find_if(models_.begin(), models_.end(), [&](const Held& h) { return h.path == path; });
+  if (held != models_.end()) {
+    models_.splice(models_.begin(), models_, held);
+    return models_.front().extractor.get();
+  }
+  auto extractor = Extractor::Load(path, options_.device);
+  if (!extractor.ok()) return extractor.status();
+  // Weights twice: as stored, and as the engine wants them.
+  const int64_t bytes =
+      (*extractor)->info().parameter_count * static_cast<int64_t>(sizeof(float)) * 2;
+  models_.push_front({path, *std::move(extractor), bytes});
+  int64_t total = 0;
+  for (auto it = models_.begin(); it != models_.end();) {
+    total += it->bytes;
+    it = total > options_.model_cache_bytes && it != models_.begin() ? models_.erase(it)
+                                                                     : std::next(it);
+  }
+  return models_.front().extractor.get();
+}
+
+}  // namespace gvsl
