@@ -1,0 +1,55 @@
+// Bytes as chunks of a stream: at most 1 MiB a message, each with its checksum.
+#ifndef GVSL_SERVER_CHUNKS_H_
+#define GVSL_SERVER_CHUNKS_H_
+
+#include <fcntl.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "gvsl/v1/common.pb.h"
+#include "server/streams.h"
+
+namespace gvsl {
+
+constexpr size_t kMaxChunkBytes = (1 << 20) - 1024;  // the rest of the MiB is for the envelope
+
+// Closes a chunk whose data is complete.
+inline void SealChunk(v1::Chunk& chunk) {
+  chunk.set_crc32(
+      static_cast<uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(chunk.data().data()),
+                                  static_cast<uInt>(chunk.data().size()))));
+}
+
+// Streams a file from a byte position on. The file may be unlinked meanwhile.
+template <typename Response>
+absl::Status SendFile(const std::string& path, int64_t offset, StreamWriter<Response>& stream) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return absl::NotFoundError("it was deleted meanwhile");
+  posix_fadvise(file, offset, 0, POSIX_FADV_SEQUENTIAL);
+  Response response;
+  absl::Status status;
+  while (status.ok()) {
+    std::string& data = *response.mutable_chunk()->mutable_data();
+    data.resize(kMaxChunkBytes);
+    const ssize_t got = pread(file, data.data(), data.size(), offset);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) status = absl::DataLossError("the stored file cannot be read");
+    if (got <= 0) break;
+    data.resize(static_cast<size_t>(got));
+    SealChunk(*response.mutable_chunk());
+    status = stream.Write(response);
+    offset += got;
+  }
+  close(file);
+  return status;
+}
+
+}  // namespace gvsl
+
+#endif  // GVSL_SERVER_CHUNKS_H_

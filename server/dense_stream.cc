@@ -1,0 +1,56 @@
+#include "server/dense_stream.h"
+
+#include <Eigen/Core>
+#include <algorithm>
+
+#include "server/chunks.h"
+#include "server/volume_conversion.h"
+
+namespace gvsl {
+
+absl::Status DenseStream::Begin(const DenseHeader& header) {
+  slice_values_ = static_cast<size_t>(header.channels * header.grid.size[0] * header.grid.size[1]);
+  const int64_t element = type_ == v1::FLOAT16 ? 2 : 4;
+  v1::ExtractDenseResponse message;
+  auto* out = message.mutable_header();
+  *out->mutable_grid() = ToProto(header.grid);
+  out->set_channels(static_cast<int32_t>(header.channels));
+  out->set_type(type_);
+  out->set_total_bytes(element * header.channels * header.grid.voxel_count());
+  *out->mutable_model() = model_;
+  return writer_.Write(message);
+}
+
+absl::Status DenseStream::Slice(int64_t, const float* values) {
+  if (type_ != v1::FLOAT16)
+    return Add(reinterpret_cast<const char*>(values), slice_values_ * sizeof(float));
+  half_.resize(slice_values_);
+  for (size_t i = 0; i < slice_values_; ++i) {
+    half_[i] = Eigen::numext::bit_cast<uint16_t>(Eigen::half(values[i]));
+  }
+  return Add(reinterpret_cast<const char*>(half_.data()), half_.size() * sizeof(uint16_t));
+}
+
+absl::Status DenseStream::Add(const char* data, size_t size) {
+  while (size > 0) {
+    std::string& chunk = *pending_.mutable_chunk()->mutable_data();
+    chunk.reserve(kMaxChunkBytes);
+    const size_t part = std::min(size, kMaxChunkBytes - chunk.size());
+    chunk.append(data, part);
+    data += part;
+    size -= part;
+    if (chunk.size() < kMaxChunkBytes) continue;
+    if (absl::Status status = Finish(); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DenseStream::Finish() {
+  if (pending_.chunk().data().empty()) return absl::OkStatus();
+  SealChunk(*pending_.mutable_chunk());
+  absl::Status status = writer_.Write(pending_);
+  pending_.Clear();
+  return status;
+}
+
+}  // namespace gvsl

@@ -1,0 +1,36 @@
+// Dense features as the messages of ExtractDense: a header, then chunks of whatever size the slices
+// have.
+#ifndef GVSL_SERVER_DENSE_STREAM_H_
+#define GVSL_SERVER_DENSE_STREAM_H_
+
+#include "gvsl/v1/features.pb.h"
+#include "model/extractor.h"
+#include "server/streams.h"
+
+namespace gvsl {
+
+class DenseStream final : public DenseSink {
+ public:
+  DenseStream(StreamWriter<v1::ExtractDenseResponse>& writer, v1::FeatureType type,
+              v1::ModelIdentity model)
+      : writer_(writer), type_(type), model_(std::move(model)) {}
+
+  absl::Status Begin(const DenseHeader& header) override;
+  absl::Status Slice(int64_t z, const float* values) override;
+  // Sends what is left after the last slice.
+  absl::Status Finish();
+
+ private:
+  absl::Status Add(const char* data, size_t size);
+
+  StreamWriter<v1::ExtractDenseResponse>& writer_;
+  const v1::FeatureType type_;
+  const v1::ModelIdentity model_;
+  size_t slice_values_ = 0;
+  std::vector<uint16_t> half_;
+  v1::ExtractDenseResponse pending_;
+};
+
+}  // namespace gvsl
+
+#endif  // GVSL_SERVER_DENSE_STREAM_H_

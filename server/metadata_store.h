@@ -1,0 +1,94 @@
+// MetadataStore: what the server knows, in SQL. SQLite today; one code path through SOCI, so that
+// PostgreSQL can stand beside it.
+#ifndef GVSL_SERVER_METADATA_STORE_H_
+#define GVSL_SERVER_METADATA_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gvsl/v1/models.pb.h"
+#include "gvsl/v1/volumes.pb.h"
+
+namespace gvsl {
+
+struct StoredVolume {
+  v1::Volume volume;
+  std::string blob_sha256;  // of the voxels alone
+};
+
+struct StoredModel {
+  v1::Model model;
+  std::string blob_sha256;  // of the safetensors file
+};
+
+// What a finished creation remembers, so that asking again gives the same.
+struct Creation {
+  std::string request_id;      // empty: nothing to remember
+  std::string request_sha256;  // of what was asked for
+};
+
+struct VolumePage {
+  std::vector<v1::Volume> volumes;
+  std::string next_page_token;
+};
+
+struct ModelPage {
+  std::vector<v1::Model> models;
+  std::string next_page_token;
+};
+
+struct StoredTotals {
+  int64_t volumes = 0;
+  int64_t models = 0;
+};
+
+// Safe for concurrent use. A change that has returned OK is on the disk. Every method may return
+// INTERNAL with the database's own words.
+class MetadataStore {
+ public:
+  // Opens or makes the database and brings its schema up to date. FAILED_PRECONDITION: the file
+  // cannot be opened, or was written by a newer program.
+  static absl::StatusOr<std::unique_ptr<MetadataStore>> Open(const std::string& path);
+  ~MetadataStore();
+
+  // The name made by an earlier creation of this request, or nothing. ALREADY_EXISTS
+  // (REQUEST_ID_REUSED) if it asked for something else.
+  absl::StatusOr<std::optional<std::string>> FindCreation(const std::string& collection,
+                                                          const Creation& creation);
+
+  absl::Status AddVolume(const StoredVolume& volume, const Creation& creation);
+  absl::StatusOr<StoredVolume> GetVolume(const std::string& name);
+  absl::StatusOr<VolumePage> ListVolumes(const v1::ListVolumesRequest& request);
+  // Replaces the record; NOT_FOUND.
+  absl::Status UpdateVolume(const v1::Volume& volume);
+  // Returns the blob that no volume and no model needs any more, or "".
+  absl::StatusOr<std::string> DeleteVolume(const std::string& name);
+
+  // The first model becomes the default one.
+  absl::StatusOr<v1::Model> AddModel(const StoredModel& model, const Creation& creation);
+  // `models/default` is understood. NOT_FOUND; FAILED_PRECONDITION (NO_DEFAULT_MODEL).
+  absl::StatusOr<StoredModel> GetModel(const std::string& name);
+  absl::StatusOr<ModelPage> ListModels(const v1::ListModelsRequest& request);
+  absl::Status SetDefaultModel(const std::string& name);
+  // As DeleteVolume; FAILED_PRECONDITION (MODEL_IS_DEFAULT) unless it is the only model.
+  absl::StatusOr<std::string> DeleteModel(const std::string& name);
+
+  absl::StatusOr<StoredTotals> Totals();
+  // Every blob that a record names.
+  absl::StatusOr<std::set<std::string>> Blobs();
+
+ private:
+  struct Impl;
+  explicit MetadataStore(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace gvsl
+
+#endif  // GVSL_SERVER_METADATA_STORE_H_

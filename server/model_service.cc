@@ -1,0 +1,271 @@
+#include "server/model_service.h"
+
+#include <zlib.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "imaging/sha256.h"
+#include "model/model_file.h"
+#include "server/chunks.h"
+#include "server/names.h"
+#include "server/streams.h"
+#include "server/volume_conversion.h"
+
+namespace gvsl {
+namespace {
+
+using Importer = StreamReader<v1::ImportModelRequest>;
+
+constexpr int64_t kMaxModelBytes = int64_t{8} << 30;
+constexpr size_t kMostNameBytes = 256;
+
+// A file that is gone when its scope ends.
+struct Scratch {
+  explicit Scratch(const ServerState& state) : path(state.ScratchPath()) {}
+  ~Scratch() {
+    std::error_code error;
+    std::filesystem::remove(path, error);
+  }
+  const std::string path;
+};
+
+absl::StatusOr<std::string> DigestOf(const std::string& path) {
+  std::FILE* file = std::fopen(path.c_str(), "rb");
+  if (file == nullptr) return absl::InternalError("the model file cannot be read again");
+  Sha256 hash;
+  std::string buffer(1 << 20, '\0');
+  while (const size_t got = std::fread(buffer.data(), 1, buffer.size(), file))
+    hash.Update(buffer.data(), got);
+  std::fclose(file);
+  return hash.Finish();
+}
+
+Creation CreationOf(const std::string& request_id, const std::string& asked) {
+  Sha256 hash;
+  hash.Update(asked.data(), asked.size());
+  return {request_id, hash.Finish()};
+}
+
+// The model that this request made before, if any.
+absl::StatusOr<bool> MadeBefore(ServerState& state, const Creation& creation, v1::Model* response) {
+  if (creation.request_id.empty()) return false;
+  auto made = state.metadata->FindCreation("models", creation);
+  if (!made.ok()) return made.status();
+  if (!made->has_value()) return false;
+  auto stored = state.metadata->GetModel(**made);
+  if (!stored.ok()) return stored.status();
+  *response = std::move(stored->model);
+  return true;
+}
+
+// Stores a safetensors file of ours and its record.
+absl::Status Register(ServerState& state, const std::string& path, const ModelInfo& info,
+                      const std::string& display_name, const Creation& creation,
+                      v1::Model* response) {
+  auto digest = DigestOf(path);
+  if (!digest.ok()) return digest.status();
+  StoredModel stored;
+  stored.blob_sha256 = *digest;
+  v1::Model& model = stored.model;
+  model.set_name("models/" + NewId());
+  model.set_display_name(display_name);
+  *model.mutable_card() = ToProto(info.card);
+  *model.mutable_identity() = IdentityOf(model.name(), info);
+  model.set_parameter_count(info.parameter_count);
+  *model.mutable_create_time() = Now();
+  model.set_global_channels(static_cast<int32_t>(info.card.global_channels()));
+  model.set_dense_channels(static_cast<int32_t>(info.card.dense_channels()));
+  const auto guard = state.LockBlobs();
+  if (absl::Status status = state.blobs->Commit(path, *digest); !status.ok()) return status;
+  auto added = state.metadata->AddModel(stored, creation);
+  if (added.ok()) *response = *std::move(added);
+  return added.status();
+}
+
+// Receives the file's bytes into `path`.
+absl::Status Receive(Importer& stream, int64_t total, const std::string& path) {
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  if (file == nullptr) return WriteError("cannot keep the model file", errno);
+  v1::ImportModelRequest request;
+  int64_t received = 0;
+  absl::Status status;
+  while (status.ok() && stream.Read(request)) {
+    const std::string& data = request.chunk().data();
+    if (!request.has_chunk()) {
+      status = absl::InvalidArgumentError("part: after the header come chunks");
+    } else if (crc32(0, reinterpret_cast<const Bytef*>(data.data()),
+                     static_cast<uInt>(data.size())) != request.chunk().crc32()) {
+      status = WithReason(
+          absl::DataLossError(absl::StrCat("the chunk at byte ", received,
+                                           " is not what its checksum says; import again")),
+          "CHECKSUM_MISMATCH");
+    } else if ((received += static_cast<int64_t>(data.size())) > total) {
+      status = absl::InvalidArgumentError("chunk.data: more bytes than header.total_bytes");
+    } else if (std::fwrite(data.data(), 1, data.size(), file) != data.size()) {
+      status = WriteError("cannot keep the model file", errno);
+    }
+  }
+  if (std::fclose(file) != 0 && status.ok())
+    status = WriteError("cannot keep the model file", errno);
+  if (status.ok() && received != total) {
+    status = absl::DataLossError(
+        absl::StrCat("the stream ended after ", received, " of ", total, " bytes; import again"));
+  }
+  return status;
+}
+
+absl::Status Import(ServerState& state, Importer& stream, v1::Model* response) {
+  v1::ImportModelRequest request;
+  if (!stream.Read(request) || !request.has_header()) {
+    return absl::InvalidArgumentError("header: the stream must open with it");
+  }
+  const v1::ImportModelRequest::Header header = request.header();
+  if (absl::Status status = CheckText(header.display_name(), kMostNameBytes, "header.display_name");
+      !status.ok()) {
+    return status;
+  }
+  if (!header.request_id().empty()) {
+    if (absl::Status status = CheckRequestId(header.request_id(), "header.request_id");
+        !status.ok())
+      return status;
+  }
+  if (header.total_bytes() < 1 || header.total_bytes() > kMaxModelBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("header.total_bytes: ", header.total_bytes(),
+                                                   "; a model file has 1 to ", kMaxModelBytes,
+                                                   " bytes"));
+  }
+  auto card =
+      CardFromProto(header.card(), Geometry::kOfficial);  // `.pth` files are the official code's
+  if (!card.ok()) return card.status();
+  const Creation creation = CreationOf(header.request_id(), header.SerializeAsString());
+  auto before = MadeBefore(state, creation, response);
+  if (!before.ok() || *before) return before.status();
+  const Scratch received(state), converted(state);
+  if (absl::Status status = Receive(stream, header.total_bytes(), received.path); !status.ok())
+    return status;
+  auto info = ImportModelFile(received.path, *card, converted.path);
+  if (!info.ok()) return info.status();
+  return Register(state, converted.path, *info, header.display_name(), creation, response);
+}
+
+absl::Status Create(ServerState& state, const v1::CreateModelRequest& request,
+                    v1::Model* response) {
+  if (absl::Status status = CheckText(request.display_name(), kMostNameBytes, "display_name");
+      !status.ok())
+    return status;
+  if (!request.request_id().empty()) {
+    if (absl::Status status = CheckRequestId(request.request_id(), "request_id"); !status.ok())
+      return status;
+  }
+  auto widths = WidthsOf(request.size());
+  if (!widths.ok()) return widths.status();
+  auto card = CardFromProto(request.card(), Geometry::kCorrected);
+  if (!card.ok()) return card.status();
+  card->size = request.size();
+  card->widths = *widths;
+  if (card->provenance.empty()) card->provenance = absl::StrCat("untrained, seed ", request.seed());
+  const Creation creation = CreationOf(request.request_id(), request.SerializeAsString());
+  auto before = MadeBefore(state, creation, response);
+  if (!before.ok() || *before) return before.status();
+  const Scratch file(state);
+  auto info = CreateModelFile(*card, request.seed(), file.path);
+  if (!info.ok()) return info.status();
+  return Register(state, file.path, *info, request.display_name(), creation, response);
+}
+
+absl::Status Export(ServerState& state, const v1::ExportModelRequest& request,
+                    StreamWriter<v1::ExportModelResponse>& stream) {
+  auto id = IdOf("models", request.name(), "name");
+  if (!id.ok()) return id.status();
+  auto stored = state.metadata->GetModel(request.name());
+  if (!stored.ok()) return stored.status();
+  v1::ExportModelResponse response;
+  *response.mutable_model() = stored->model;
+  std::string path = state.blobs->PathOf(stored->blob_sha256);
+  const Scratch pth(state);
+  if (request.format() == v1::ExportModelRequest::PTH) {
+    if (absl::Status status = ExportPth(path, pth.path); !status.ok()) return status;
+    path = pth.path;
+  }
+  if (absl::Status status = stream.Write(response); !status.ok()) return status;
+  return SendFile(path, 0, stream);
+}
+
+}  // namespace
+
+grpc::ServerReadReactor<v1::ImportModelRequest>* ModelServiceImpl::ImportModel(
+    grpc::CallbackServerContext*, v1::Model* response) {
+  return Importer::Start(state_.calls, [this, response](Importer& stream) {
+    return Import(state_, stream, response);
+  });
+}
+
+grpc::ServerUnaryReactor* ModelServiceImpl::CreateModel(grpc::CallbackServerContext* context,
+                                                        const v1::CreateModelRequest* request,
+                                                        v1::Model* response) {
+  return HandleUnary(context, state_.calls,
+                     [this, request, response] { return Create(state_, *request, response); });
+}
+
+grpc::ServerUnaryReactor* ModelServiceImpl::GetModel(grpc::CallbackServerContext* context,
+                                                     const v1::GetModelRequest* request,
+                                                     v1::Model* response) {
+  return HandleUnary(context, state_.calls, [this, request, response]() -> absl::Status {
+    auto id = IdOf("models", request->name(), "name");
+    if (!id.ok()) return id.status();
+    auto stored = state_.metadata->GetModel(request->name());
+    if (stored.ok()) *response = std::move(stored->model);
+    return stored.status();
+  });
+}
+
+grpc::ServerUnaryReactor* ModelServiceImpl::ListModels(grpc::CallbackServerContext* context,
+                                                       const v1::ListModelsRequest* request,
+                                                       v1::ListModelsResponse* response) {
+  return HandleUnary(context, state_.calls, [this, request, response]() -> absl::Status {
+    auto page = state_.metadata->ListModels(*request);
+    if (!page.ok()) return page.status();
+    for (v1::Model& model : page->models) *response->add_models() = std::move(model);
+    response->set_next_page_token(page->next_page_token);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerWriteReactor<v1::ExportModelResponse>* ModelServiceImpl::ExportModel(
+    grpc::CallbackServerContext*, const v1::ExportModelRequest* request) {
+  using Writer = StreamWriter<v1::ExportModelResponse>;
+  return Writer::Start(state_.calls, [this, request = *request](Writer& stream) {
+    return Export(state_, request, stream);
+  });
+}
+
+grpc::ServerUnaryReactor* ModelServiceImpl::SetDefaultModel(
+    grpc::CallbackServerContext* context, const v1::SetDefaultModelRequest* request,
+    v1::Model* response) {
+  return HandleUnary(context, state_.calls, [this, request, response]() -> absl::Status {
+    auto id = IdOf("models", request->name(), "name");
+    if (!id.ok()) return id.status();
+    if (absl::Status status = state_.metadata->SetDefaultModel(request->name()); !status.ok())
+      return status;
+    auto stored = state_.metadata->GetModel(request->name());
+    if (stored.ok()) *response = std::move(stored->model);
+    return stored.status();
+  });
+}
+
+grpc::ServerUnaryReactor* ModelServiceImpl::DeleteModel(grpc::CallbackServerContext* context,
+                                                        const v1::DeleteModelRequest* request,
+                                                        google::protobuf::Empty*) {
+  return HandleUnary(context, state_.calls, [this, request]() -> absl::Status {
+    auto id = IdOf("models", request->name(), "name");
+    if (!id.ok()) return id.status();
+    const auto guard = state_.LockBlobs();
+    auto unneeded = state_.metadata->DeleteModel(request->name());
+    if (unneeded.ok() && !unneeded->empty()) state_.blobs->Remove(*unneeded);
+    return unneeded.status();
+  });
+}
+
+}  // namespace gvsl

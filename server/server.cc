@@ -1,0 +1,102 @@
+#include "server/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+#include "server/feature_service.h"
+#include "server/log.h"
+#include "server/model_service.h"
+#include "server/server_service.h"
+#include "server/server_state.h"
+#include "server/volume_service.h"
+
+namespace gvsl {
+namespace {
+
+constexpr int kMaxMessageBytes = 2 << 20;  // a message is at most 1 MiB; its envelope counts, too
+constexpr int kKeepaliveMs = 30000;
+constexpr const char* kServices[] = {"gvsl.v1.VolumeService", "gvsl.v1.ModelService",
+                                     "gvsl.v1.FeatureService", "gvsl.v1.ServerService"};
+
+}  // namespace
+
+struct Server::Impl {
+  explicit Impl(std::unique_ptr<ServerState> s)
+      : state(std::move(s)), volumes(*state), models(*state), features(*state), status(*state) {}
+
+  void SetServing(bool serving) {
+    auto* health = server->GetHealthCheckService();
+    health->SetServingStatus(serving);
+    for (const char* service : kServices) health->SetServingStatus(service, serving);
+  }
+
+  std::unique_ptr<ServerState> state;
+  VolumeServiceImpl volumes;
+  ModelServiceImpl models;
+  FeatureServiceImpl features;
+  ServerServiceImpl status;
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+};
+
+Server::Server() = default;
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const v1::ServerConfig& config) {
+  auto state = ServerState::Open(config);
+  if (!state.ok()) return state.status();
+  std::unique_ptr<Server> server(new Server);
+  server->impl_ = std::make_unique<Impl>(*std::move(state));
+  Impl& impl = *server->impl_;
+
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(config.listen(), grpc::InsecureServerCredentials(), &impl.port);
+  // Without this a second server could share the port, and each would get half of the calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kKeepaliveMs / 3);
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetMaxSendMessageSize(kMaxMessageBytes);
+  builder.RegisterService(&impl.volumes);
+  builder.RegisterService(&impl.models);
+  builder.RegisterService(&impl.features);
+  builder.RegisterService(&impl.status);
+  impl.server = builder.BuildAndStart();
+  if (impl.server == nullptr || impl.port == 0) {
+    return absl::UnavailableError(
+        absl::StrCat("listen: cannot listen on ", config.listen(),
+                     "; is the port in use, or the address not this machine's?"));
+  }
+  impl.SetServing(true);
+  LogInfo(absl::StrCat("gvsld ", GVSL_VERSION, " listens on port ", impl.port, ", device ",
+                       impl.state->device, ", ", impl.state->threads, " threads, data in ",
+                       config.data_dir()));
+  return server;
+}
+
+Server::~Server() {
+  if (impl_ == nullptr || impl_->server == nullptr) return;
+  impl_->server->Shutdown(std::chrono::system_clock::now());
+  impl_->server->Wait();
+  // gRPC has cancelled the calls; their threads notice at the next window or chunk.
+  impl_->state->calls.Drain(std::chrono::hours(24));
+}
+
+int Server::port() const { return impl_->port; }
+
+void Server::Drain() {
+  impl_->SetServing(false);
+  const int patience = impl_->state->config.drain_timeout_s();
+  LogInfo(absl::StrCat("draining: running calls get ", patience, " s"));
+  const bool done = impl_->state->calls.Drain(std::chrono::seconds(patience));
+  LogInfo(done ? "drained" : "cancelling the calls that still run");
+}
+
+}  // namespace gvsl

@@ -1,0 +1,55 @@
+// What the services share: the stores, the engine and the threads of one server.
+#ifndef GVSL_SERVER_SERVER_STATE_H_
+#define GVSL_SERVER_SERVER_STATE_H_
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "google/protobuf/timestamp.pb.h"
+#include "gvsl/v1/server_config.pb.h"
+#include "server/blob_store.h"
+#include "server/call_runner.h"
+#include "server/inference_engine.h"
+#include "server/metadata_store.h"
+#include "server/upload_store.h"
+
+namespace gvsl {
+
+struct ServerState {
+  // Opens everything under config.data_dir and takes its lock: one server a folder. Statuses say
+  // what a person must change.
+  static absl::StatusOr<std::unique_ptr<ServerState>> Open(const v1::ServerConfig& config);
+  ~ServerState();
+
+  // A new file's path in the scratch folder, on the file system of the blobs.
+  std::string ScratchPath() const;
+  // Makes a stored volume's voxels readable.
+  absl::StatusOr<Volume> MapVolume(const StoredVolume& stored) const;
+  // Held while a blob gets its name and its record, or loses them: a blob is never removed between
+  // the two.
+  std::unique_lock<std::mutex> LockBlobs() { return std::unique_lock<std::mutex>(blob_mutex_); }
+  int64_t memory_bytes() const { return config.memory_limit_mib() << 20; }
+
+  v1::ServerConfig config;
+  std::string device;  // what `auto` meant
+  int threads = 0;
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+  int lock_file = -1;
+  std::unique_ptr<MetadataStore> metadata;
+  std::unique_ptr<BlobStore> blobs;
+  std::unique_ptr<UploadStore> uploads;
+  std::unique_ptr<InferenceEngine> engine;
+  CallRunner calls{256};
+
+ private:
+  std::mutex blob_mutex_;
+};
+
+google::protobuf::Timestamp Now();
+
+}  // namespace gvsl
+
+#endif  // GVSL_SERVER_SERVER_STATE_H_

@@ -1,0 +1,265 @@
+#include "server/volume_service.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "imaging/preview.h"
+#include "imaging/sha256.h"
+#include "server/chunks.h"
+#include "server/names.h"
+#include "server/streams.h"
+#include "server/volume_conversion.h"
+
+namespace gvsl {
+namespace {
+
+using Uploader = StreamReader<v1::CreateVolumeRequest>;
+
+// What the client asked for, without what only the server says.
+absl::StatusOr<v1::Volume> AskedFor(const v1::CreateVolumeRequest::Header& header) {
+  if (absl::Status status = CheckRequestId(header.request_id(), "header.request_id"); !status.ok())
+    return status;
+  if (header.offset() < 0) return absl::InvalidArgumentError("header.offset: negative");
+  if (absl::Status status = CheckNewVolume(header.volume(), "header.volume."); !status.ok())
+    return status;
+  v1::Volume volume = header.volume();
+  for (const char* field :
+       {"name", "content_sha256", "voxel_bytes", "min_value", "max_value", "create_time"}) {
+    volume.GetReflection()->ClearField(&volume, volume.GetDescriptor()->FindFieldByName(field));
+  }
+  if (volume.kind() == v1::Volume::KIND_UNSPECIFIED) volume.set_kind(v1::Volume::IMAGE);
+  return volume;
+}
+
+absl::Status Create(ServerState& state, Uploader& stream, v1::Volume* response) {
+  v1::CreateVolumeRequest request;
+  if (!stream.Read(request) || !request.has_header()) {
+    return absl::InvalidArgumentError("header: the stream must open with it");
+  }
+  const v1::CreateVolumeRequest::Header header = request.header();
+  auto volume = AskedFor(header);
+  if (!volume.ok()) return volume.status();
+  Creation creation;
+  creation.request_id = header.request_id();
+  Sha256 hash;
+  const std::string asked = volume->SerializeAsString();
+  hash.Update(asked.data(), asked.size());
+  creation.request_sha256 = hash.Finish();
+
+  // One call at a time holds the upload; only then is it sure that no other has finished it
+  // meanwhile.
+  const auto earlier = [&]() -> absl::StatusOr<bool> {
+    auto made = state.metadata->FindCreation("volumes", creation);
+    if (!made.ok()) return made.status();
+    if (!made->has_value()) return false;
+    auto stored = state.metadata->GetVolume(**made);
+    if (!stored.ok()) return stored.status();
+    *response = std::move(stored->volume);
+    return true;
+  };
+  auto done = earlier();
+  if (!done.ok() || *done) return done.status();
+  auto session = state.uploads->Begin(creation.request_id, *volume, header.offset());
+  if (!session.ok()) return session.status();
+  done = earlier();
+  if (!done.ok() || *done) return done.status();
+
+  bool finished = false;
+  std::string sha256;
+  while (!finished && stream.Read(request)) {
+    switch (request.part_case()) {
+      case v1::CreateVolumeRequest::kChunk: {
+        const absl::Status status =
+            (*session)->Append(request.chunk().data(), request.chunk().crc32());
+        if (!status.ok()) return status;
+        break;
+      }
+      case v1::CreateVolumeRequest::kFinish:
+        finished = true;
+        sha256 = request.finish().voxels_sha256();
+        break;
+      default:
+        return absl::InvalidArgumentError("part: after the header come chunks, then finish");
+    }
+  }
+  if (!finished) {
+    return WithReason(
+        absl::AbortedError(absl::StrCat("the upload was cut after ", (*session)->received_bytes(),
+                                        " of ", (*session)->total_bytes(),
+                                        " bytes; call again with header.offset to go on")),
+        "UPLOAD_CUT");
+  }
+  auto voxels = (*session)->Finish(sha256);
+  if (!voxels.ok()) return voxels.status();
+  StoredVolume stored;
+  stored.blob_sha256 = voxels->sha256;
+  stored.volume = *std::move(volume);
+  stored.volume.set_name("volumes/" + NewId());
+  stored.volume.set_content_sha256(ContentDigest(stored.volume, voxels->sha256));
+  stored.volume.set_voxel_bytes((*session)->total_bytes());
+  stored.volume.set_min_value(voxels->min);
+  stored.volume.set_max_value(voxels->max);
+  *stored.volume.mutable_create_time() = Now();
+  const auto guard = state.LockBlobs();
+  if (absl::Status status = state.blobs->Commit(voxels->path, voxels->sha256); !status.ok())
+    return status;
+  if (absl::Status status = state.metadata->AddVolume(stored, creation); !status.ok())
+    return status;
+  (*session)->Discard();
+  *response = std::move(stored.volume);
+  return absl::OkStatus();
+}
+
+absl::Status Update(ServerState& state, const v1::UpdateVolumeRequest& request,
+                    v1::Volume* response) {
+  auto id = IdOf("volumes", request.volume().name(), "volume.name");
+  if (!id.ok()) return id.status();
+  if (absl::Status status = CheckVolumeText(request.volume(), "volume."); !status.ok())
+    return status;
+  auto stored = state.metadata->GetVolume(request.volume().name());
+  if (!stored.ok()) return stored.status();
+  v1::Volume volume = stored->volume;
+  google::protobuf::FieldMask mask = request.update_mask();
+  if (mask.paths().empty()) {
+    for (const char* path : {"display_name", "modality", "tags"}) mask.add_paths(path);
+  }
+  for (const std::string& path : mask.paths()) {
+    if (path == "display_name") {
+      volume.set_display_name(request.volume().display_name());
+    } else if (path == "modality") {
+      volume.set_modality(request.volume().modality());
+    } else if (path == "tags") {
+      *volume.mutable_tags() = request.volume().tags();
+    } else {
+      return absl::InvalidArgumentError(
+          absl::StrCat("update_mask: \"", path.substr(0, 60),
+                       "\" cannot be changed; display_name, modality and tags can"));
+    }
+  }
+  if (absl::Status status = state.metadata->UpdateVolume(volume); !status.ok()) return status;
+  *response = std::move(volume);
+  return absl::OkStatus();
+}
+
+absl::Status Preview(ServerState& state, const v1::PreviewVolumeRequest& request,
+                     v1::PreviewVolumeResponse* response) {
+  auto id = IdOf("volumes", request.name(), "name");
+  if (!id.ok()) return id.status();
+  auto stored = state.metadata->GetVolume(request.name());
+  if (!stored.ok()) return stored.status();
+  auto volume = state.MapVolume(*stored);
+  if (!volume.ok()) return volume.status();
+  PreviewOptions options;
+  options.window_min = request.window_min();
+  options.window_max = request.window_max();
+  if (request.max_edge() != 0) options.max_edge = request.max_edge();
+  auto png = PreviewPng(*volume, options);
+  if (!png.ok()) return png.status();
+  response->set_png(*std::move(png));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::ServerReadReactor<v1::CreateVolumeRequest>* VolumeServiceImpl::CreateVolume(
+    grpc::CallbackServerContext*, v1::Volume* response) {
+  return Uploader::Start(state_.calls, [this, response](Uploader& stream) {
+    return Create(state_, stream, response);
+  });
+}
+
+grpc::ServerUnaryReactor* VolumeServiceImpl::GetUpload(grpc::CallbackServerContext* context,
+                                                       const v1::GetUploadRequest* request,
+                                                       v1::Upload* response) {
+  return HandleUnary(context, state_.calls, [this, request, response]() -> absl::Status {
+    auto id = IdOf("uploads", request->name(), "name");
+    if (!id.ok()) return id.status();
+    auto upload = state_.uploads->Get(*id);
+    if (upload.ok()) *response = *upload;
+    return upload.status();
+  });
+}
+
+grpc::ServerUnaryReactor* VolumeServiceImpl::DeleteUpload(grpc::CallbackServerContext* context,
+                                                          const v1::DeleteUploadRequest* request,
+                                                          google::protobuf::Empty*) {
+  return HandleUnary(context, state_.calls, [this, request]() -> absl::Status {
+    auto id = IdOf("uploads", request->name(), "name");
+    return id.ok() ? state_.uploads->Delete(*id) : id.status();
+  });
+}
+
+grpc::ServerUnaryReactor* VolumeServiceImpl::GetVolume(grpc::CallbackServerContext* context,
+                                                       const v1::GetVolumeRequest* request,
+                                                       v1::Volume* response) {
+  return HandleUnary(context, state_.calls, [this, request, response]() -> absl::Status {
+    auto id = IdOf("volumes", request->name(), "name");
+    if (!id.ok()) return id.status();
+    auto stored = state_.metadata->GetVolume(request->name());
+    if (stored.ok()) *response = std::move(stored->volume);
+    return stored.status();
+  });
+}
+
+grpc::ServerUnaryReactor* VolumeServiceImpl::ListVolumes(grpc::CallbackServerContext* context,
+                                                         const v1::ListVolumesRequest* request,
+                                                         v1::ListVolumesResponse* response) {
+  return HandleUnary(context, state_.calls, [this, request, response]() -> absl::Status {
+    auto page = state_.metadata->ListVolumes(*request);
+    if (!page.ok()) return page.status();
+    for (v1::Volume& volume : page->volumes) *response->add_volumes() = std::move(volume);
+    response->set_next_page_token(page->next_page_token);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* VolumeServiceImpl::UpdateVolume(grpc::CallbackServerContext* context,
+                                                          const v1::UpdateVolumeRequest* request,
+                                                          v1::Volume* response) {
+  return HandleUnary(context, state_.calls,
+                     [this, request, response] { return Update(state_, *request, response); });
+}
+
+grpc::ServerWriteReactor<v1::DownloadVolumeResponse>* VolumeServiceImpl::DownloadVolume(
+    grpc::CallbackServerContext*, const v1::DownloadVolumeRequest* request) {
+  using Writer = StreamWriter<v1::DownloadVolumeResponse>;
+  return Writer::Start(
+      state_.calls,
+      [this, name = request->name(), offset = request->offset()](Writer& stream) -> absl::Status {
+        auto id = IdOf("volumes", name, "name");
+        if (!id.ok()) return id.status();
+        auto stored = state_.metadata->GetVolume(name);
+        if (!stored.ok()) return stored.status();
+        if (offset < 0 || offset > stored->volume.voxel_bytes()) {
+          return absl::InvalidArgumentError(absl::StrCat("offset: ", offset,
+                                                         " lies outside the volume's ",
+                                                         stored->volume.voxel_bytes(), " bytes"));
+        }
+        v1::DownloadVolumeResponse response;
+        *response.mutable_volume() = stored->volume;
+        if (absl::Status status = stream.Write(response); !status.ok()) return status;
+        return SendFile(state_.blobs->PathOf(stored->blob_sha256), offset, stream);
+      });
+}
+
+grpc::ServerUnaryReactor* VolumeServiceImpl::PreviewVolume(grpc::CallbackServerContext* context,
+                                                           const v1::PreviewVolumeRequest* request,
+                                                           v1::PreviewVolumeResponse* response) {
+  return HandleUnary(context, state_.calls,
+                     [this, request, response] { return Preview(state_, *request, response); });
+}
+
+grpc::ServerUnaryReactor* VolumeServiceImpl::DeleteVolume(grpc::CallbackServerContext* context,
+                                                          const v1::DeleteVolumeRequest* request,
+                                                          google::protobuf::Empty*) {
+  return HandleUnary(context, state_.calls, [this, request]() -> absl::Status {
+    auto id = IdOf("volumes", request->name(), "name");
+    if (!id.ok()) return id.status();
+    const auto guard = state_.LockBlobs();
+    auto unneeded = state_.metadata->DeleteVolume(request->name());
+    if (unneeded.ok() && !unneeded->empty()) state_.blobs->Remove(*unneeded);
+    return unneeded.status();
+  });
+}
+
+}  // namespace gvsl
