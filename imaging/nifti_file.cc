@@ -3,12 +3,12 @@
 #include <sys/stat.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <optional>
 #include <vector>
 
 extern "C" {
@@ -25,6 +25,7 @@ namespace {
 constexpr int64_t kMaxDeflateRatio = 1032;
 // Bytes that may follow the voxels in a gzip stream; whatever goes on longer is no volume.
 constexpr int kMaxTrailingBytes = 1 << 20;
+constexpr double kLargestOffset = 1e15;  // bytes; a float32 header may hold anything
 constexpr int kGzipBufferBytes = 1 << 18;
 
 struct FreeImage {
@@ -37,26 +38,27 @@ struct CloseGzip {
 };
 using GzipFile = std::unique_ptr<gzFile_s, CloseGzip>;
 
-absl::StatusOr<NiftiImage> ReadHeader(const std::string& path) {
-  nifti_set_debug_level(0);
-  int version = 0;
-  // The header alone: no extension is parsed, no voxel read.
-  std::unique_ptr<void, decltype(&std::free)> raw(nifti_read_header(path.c_str(), &version, 1),
-                                                  std::free);
-  NiftiImage image;
-  if (raw != nullptr && version == 1) {
-    image.reset(nifti_convert_n1hdr2nim(*static_cast<nifti_1_header*>(raw.get()), path.c_str()));
-  } else if (raw != nullptr && version == 2) {
-    image.reset(nifti_convert_n2hdr2nim(*static_cast<nifti_2_header*>(raw.get()), path.c_str()));
-  }
-  if (image == nullptr) {
-    return absl::InvalidArgumentError("not a NIfTI file, or its header is damaged");
-  }
-  if (image->nifti_type != NIFTI_FTYPE_NIFTI1_1 && image->nifti_type != NIFTI_FTYPE_NIFTI2_1) {
+// What niftilib would mend in silence (a zero size becomes 1) or refuse without a reason.
+absl::Status CheckSizes(const int64_t (&dim)[8]) {
+  if (dim[0] < 1 || dim[0] > 7) {
     return absl::InvalidArgumentError(
-        "an Analyze file or a header with its voxels in another file; convert it to one .nii");
+        absl::StrCat("dim[0]: ", dim[0], " dimensions; the header is damaged"));
   }
-  return image;
+  for (int64_t axis = 1; axis <= dim[0]; ++axis) {
+    if (dim[axis] < 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("dim[", axis, "]: ", dim[axis], " voxels; there is nothing to read"));
+    }
+    if (axis > 3 && dim[axis] > 1) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          dim[0], "D data (", dim[axis], " along axis ", axis,
+          "); a volume is 3D: split the series (fslsplit, nibabel's slicer) and import the parts"));
+    }
+  }
+  if (dim[0] < 3 || dim[3] == 1) {
+    return absl::InvalidArgumentError("2D data (a single slice); a volume is 3D");
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<StoredType> TypeOf(int datatype) {
@@ -88,6 +90,46 @@ absl::StatusOr<StoredType> TypeOf(int datatype) {
   }
 }
 
+// Fields of either version of the header, which differ in their types alone.
+template <typename Header>
+absl::StatusOr<NiftiImage> ImageOf(Header header, int version, const std::string& path,
+                                   nifti_image* (*convert)(Header, const char*)) {
+  if (header.magic[1] != '+') {
+    return absl::InvalidArgumentError(
+        "an Analyze file or a header with its voxels in another file; convert it to one .nii");
+  }
+  Header native = header;
+  if (native.sizeof_hdr != static_cast<int>(sizeof(Header))) swap_nifti_header(&native, version);
+  int64_t dim[8];
+  std::copy(native.dim, native.dim + 8, dim);
+  if (absl::Status status = CheckSizes(dim); !status.ok()) return status;
+  if (auto stored = TypeOf(native.datatype); !stored.ok()) return stored.status();
+  NiftiImage image(convert(header, path.c_str()));
+  const double offset = static_cast<double>(native.vox_offset);
+  if (image == nullptr || !(std::abs(offset) < kLargestOffset)) {
+    return absl::InvalidArgumentError("the NIfTI header is damaged");
+  }
+  // Behind the header and its 4 bytes of flags at least, as nibabel mends it.
+  image->iname_offset =
+      std::max(static_cast<int64_t>(offset), static_cast<int64_t>(sizeof(Header)) + 4);
+  return image;
+}
+
+absl::StatusOr<NiftiImage> ReadHeader(const std::string& path) {
+  static const int quiet = (nifti_set_debug_level(0), 0);
+  int version = quiet;
+  // The header alone: no extension is parsed, no voxel read.
+  std::unique_ptr<void, decltype(&std::free)> raw(nifti_read_header(path.c_str(), &version, 0),
+                                                  std::free);
+  if (raw != nullptr && (version == 0 || version == 1)) {
+    return ImageOf(*static_cast<nifti_1_header*>(raw.get()), 1, path, nifti_convert_n1hdr2nim);
+  }
+  if (raw != nullptr && version == 2) {
+    return ImageOf(*static_cast<nifti_2_header*>(raw.get()), 2, path, nifti_convert_n2hdr2nim);
+  }
+  return absl::InvalidArgumentError("not a NIfTI file");
+}
+
 // The lattice in LPS from an index-to-RAS matrix.
 Grid FromRas(const std::array<int64_t, 3>& size, const double (&ras)[3][4]) {
   Grid grid;
@@ -104,15 +146,7 @@ Grid FromRas(const std::array<int64_t, 3>& size, const double (&ras)[3][4]) {
 }
 
 absl::StatusOr<Grid> GridOf(const nifti_image& image) {
-  for (int axis = 4; axis <= 7; ++axis) {
-    if (image.dim[0] >= axis && image.dim[axis] > 1) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          image.dim[0], "D data (", image.dim[axis], " along axis ", axis,
-          "); a volume is 3D: split the series (fslsplit, nibabel's slicer) and import the parts"));
-    }
-  }
-  const std::array<int64_t, 3> size = {image.dim[1], image.dim[0] >= 2 ? image.dim[2] : 1,
-                                       image.dim[0] >= 3 ? image.dim[3] : 1};
+  const std::array<int64_t, 3> size = {image.dim[1], image.dim[2], image.dim[3]};
   double ras[3][4] = {};
   const char* source = "voxel sizes (pixdim)";
   if (image.sform_code > 0 || image.qform_code > 0) {
@@ -128,6 +162,13 @@ absl::StatusOr<Grid> GridOf(const nifti_image& image) {
       ras[i][3] = -ras[i][i] * static_cast<double>(size[i] - 1) / 2;
     }
   }
+  // As ITK does and nibabel does not: the header says its unit.
+  const double mm = image.xyz_units == NIFTI_UNITS_METER    ? 1e3
+                    : image.xyz_units == NIFTI_UNITS_MICRON ? 1e-3
+                                                            : 1;
+  for (auto& row : ras) {
+    for (double& value : row) value *= mm;
+  }
   const Grid grid = FromRas(size, ras);
   if (absl::Status status = ValidateGrid(grid); !status.ok()) {
     return absl::InvalidArgumentError(
@@ -136,42 +177,27 @@ absl::StatusOr<Grid> GridOf(const nifti_image& image) {
   return grid;
 }
 
-absl::Status Truncated(int64_t expected, int64_t found) {
+absl::Status Truncated(int64_t expected, int64_t room) {
   return absl::DataLossError(absl::StrCat("the header promises ", expected,
-                                          " bytes of voxels, the file holds ", found,
+                                          " bytes of voxels, the file can hold at most ", room,
                                           "; it is truncated or its header is wrong"));
 }
 
-// The voxels, from an opened file at their first byte, slice by slice.
-absl::Status ReadVoxels(gzFile file, const VoxelConverter& converter, StoredType stored, int swap,
-                        Volume& volume) {
-  const auto& size = volume.grid().size;
-  const int64_t plane = size[0] * size[1];
-  const int64_t stored_bytes = static_cast<int64_t>(BytesPerStoredVoxel(stored));
-  std::vector<uint8_t> staging;
-  if (!converter.is_copy()) staging.resize(static_cast<size_t>(plane * stored_bytes));
-  for (int64_t z = 0; z < size[2]; ++z) {
-    uint8_t* target =
-        converter.is_copy() ? volume.mutable_bytes() + z * plane * stored_bytes : staging.data();
-    const int64_t wanted = plane * stored_bytes;
-    for (int64_t at = 0; at < wanted;) {
-      const unsigned part = static_cast<unsigned>(std::min<int64_t>(wanted - at, 1 << 30));
-      const int got = gzread(file, target + at, part);
-      if (got <= 0) {
-        int error = Z_OK;
-        const char* text = gzerror(file, &error);
-        if (error == Z_DATA_ERROR)
-          return absl::DataLossError(absl::StrCat("the gzip stream is corrupt (", text, ")"));
-        return Truncated(wanted * size[2], z * wanted + at);
-      }
-      at += got;
+absl::StatusOr<int64_t> ReadBytes(gzFile file, uint8_t* out, int64_t count) {
+  int64_t at = 0;
+  while (at < count) {
+    const int got =
+        gzread(file, out + at, static_cast<unsigned>(std::min<int64_t>(count - at, 1 << 30)));
+    if (got <= 0) {
+      int error = Z_OK;
+      const char* text = gzerror(file, &error);
+      if (error == Z_DATA_ERROR || error == Z_BUF_ERROR)
+        return absl::DataLossError(absl::StrCat("the gzip stream is damaged (", text, ")"));
+      break;
     }
-    if (swap > 1) nifti_swap_Nbytes(plane * stored_bytes / swap, swap, target);
-    absl::Status status = converter.is_copy() ? converter.Check(volume, z * plane, plane)
-                                              : converter.Convert(target, plane, z * plane, volume);
-    if (!status.ok()) return status;
+    at += got;
   }
-  return absl::OkStatus();
+  return at;
 }
 
 // Reads to the end of a gzip stream: only there is its checksum compared.
@@ -195,6 +221,12 @@ absl::Status ReadTrailer(gzFile file) {
 absl::StatusOr<Volume> ReadNifti(const std::string& path, const ReadOptions& options) {
   struct stat about = {};
   if (stat(path.c_str(), &about) != 0) return absl::NotFoundError(std::strerror(errno));
+  GzipFile file(gzopen(path.c_str(), "rb"));
+  if (file == nullptr) return absl::NotFoundError(std::strerror(errno));
+  gzbuffer(file.get(), kGzipBufferBytes);
+  // niftilib does not tell a broken gzip stream from a file of another kind.
+  uint8_t start[sizeof(nifti_1_header)];
+  if (auto got = ReadBytes(file.get(), start, sizeof(start)); !got.ok()) return got.status();
   auto image = ReadHeader(path);
   if (!image.ok()) return image.status();
   auto stored = TypeOf((*image)->datatype);
@@ -202,15 +234,13 @@ absl::StatusOr<Volume> ReadNifti(const std::string& path, const ReadOptions& opt
   auto grid = GridOf(**image);
   if (!grid.ok()) return grid.status();
 
-  GzipFile file(gzopen(path.c_str(), "rb"));
-  if (file == nullptr) return absl::NotFoundError(std::strerror(errno));
-  gzbuffer(file.get(), kGzipBufferBytes);
   const bool compressed = gzdirect(file.get()) == 0;
   const int64_t wanted = grid->voxel_count() * static_cast<int64_t>(BytesPerStoredVoxel(*stored));
   const int64_t offset = (*image)->iname_offset;
   const int64_t most = compressed ? about.st_size * kMaxDeflateRatio : about.st_size;
   // Before memory is taken for what cannot be there.
-  if (offset < 0 || offset > most || wanted > most - offset) return Truncated(wanted, most);
+  if (offset < 0 || offset > most || wanted > most - offset)
+    return Truncated(wanted, std::max<int64_t>(most - offset, 0));
   if (gzseek(file.get(), offset, SEEK_SET) != offset) return Truncated(wanted, 0);
 
   const bool has_scaling = std::isfinite((*image)->scl_slope) && (*image)->scl_slope != 0;
@@ -219,20 +249,21 @@ absl::StatusOr<Volume> ReadNifti(const std::string& path, const ReadOptions& opt
                                  has_scaling ? inter : 0, options.kind);
   auto volume = Volume::Allocate(*grid, converter.type(), options.kind);
   if (!volume.ok()) return volume;
-  const int swap = (*image)->byteorder == nifti_short_order() ? 0 : (*image)->swapsize;
-  absl::Status status = ReadVoxels(file.get(), converter, *stored, swap, *volume);
+  absl::Status status =
+      ReadSlices([&](uint8_t* out, int64_t count) { return ReadBytes(file.get(), out, count); },
+                 converter, (*image)->byteorder != nifti_short_order(), *volume);
   if (status.ok() && compressed) status = ReadTrailer(file.get());
   if (!status.ok()) return status;
   return volume;
 }
 
-absl::Status WriteNifti(const Volume& volume, const std::string& path, bool compressed) {
+absl::StatusOr<std::string> NiftiHeader(const Grid& grid, VoxelType type, VolumeKind kind,
+                                        int64_t channels) {
   static constexpr int kDatatypes[] = {NIFTI_TYPE_UINT8, NIFTI_TYPE_INT16, NIFTI_TYPE_UINT16,
                                        NIFTI_TYPE_INT32, NIFTI_TYPE_FLOAT32};
-  const Grid& grid = volume.grid();
-  const int64_t dims[8] = {3, grid.size[0], grid.size[1], grid.size[2], 1, 1, 1, 1};
-  nifti_set_debug_level(0);
-  NiftiImage image(nifti_make_new_nim(dims, kDatatypes[static_cast<int>(volume.type())], 0));
+  const int64_t dims[8] = {
+      channels > 1 ? 4 : 3, grid.size[0], grid.size[1], grid.size[2], channels, 1, 1, 1};
+  NiftiImage image(nifti_make_new_nim(dims, kDatatypes[static_cast<int>(type)], 0));
   if (image == nullptr) return absl::ResourceExhaustedError("no memory for a NIfTI header");
   nifti_dmat44 ras = {};
   for (int r = 0; r < 3; ++r) {
@@ -251,34 +282,35 @@ absl::Status WriteNifti(const Volume& volume, const std::string& path, bool comp
   image->dy = grid.spacing_mm[1];
   image->dz = grid.spacing_mm[2];
   image->xyz_units = NIFTI_UNITS_MM;
-  if (volume.kind() == VolumeKind::kLabels) image->intent_code = NIFTI_INTENT_LABEL;
+  if (kind == VolumeKind::kLabels) image->intent_code = NIFTI_INTENT_LABEL;
 
   // NIfTI-1 counts voxels in 16 bits.
   const bool version2 = std::max({grid.size[0], grid.size[1], grid.size[2]}) > 32767;
-  std::vector<uint8_t> header;
+  std::string header(version2 ? 544 : 352, '\0');
+  image->iname_offset = static_cast<int64_t>(header.size());
+  image->nifti_type = version2 ? NIFTI_FTYPE_NIFTI2_1 : NIFTI_FTYPE_NIFTI1_1;
   if (version2) {
-    image->nifti_type = NIFTI_FTYPE_NIFTI2_1;
-    image->iname_offset = 544;
-    header.resize(544);
     nifti_2_header raw = {};
     nifti_convert_nim2n2hdr(image.get(), &raw);
     std::memcpy(header.data(), &raw, sizeof(raw));
   } else {
-    image->nifti_type = NIFTI_FTYPE_NIFTI1_1;
-    image->iname_offset = 352;
-    header.resize(352);
     nifti_1_header raw = {};
     nifti_convert_nim2n1hdr(image.get(), &raw);
     std::memcpy(header.data(), &raw, sizeof(raw));
   }
+  return header;
+}
 
+absl::Status WriteNifti(const Volume& volume, const std::string& path, bool compressed) {
+  auto header = NiftiHeader(volume.grid(), volume.type(), volume.kind(), 1);
+  if (!header.ok()) return header.status();
   // Level 3: a CT shrinks nearly as much as at 6, in a third of the time. T: plain bytes.
   gzFile file = gzopen(path.c_str(), compressed ? "wb3" : "wbT");
   if (file == nullptr)
     return absl::InvalidArgumentError(absl::StrCat("cannot create it: ", std::strerror(errno)));
   gzbuffer(file, kGzipBufferBytes);
-  bool good = gzwrite(file, header.data(), static_cast<unsigned>(header.size())) ==
-              static_cast<int>(header.size());
+  bool good = gzwrite(file, header->data(), static_cast<unsigned>(header->size())) ==
+              static_cast<int>(header->size());
   const size_t step = size_t{1} << 24;
   for (size_t at = 0; good && at < volume.byte_count(); at += step) {
     const unsigned count = static_cast<unsigned>(std::min(step, volume.byte_count() - at));

@@ -9,6 +9,11 @@
 namespace gvsl {
 
 absl::StatusOr<Volume> ReadNifti(const std::string& path, const ReadOptions& options);
+// The bytes of a header (and the gap behind it): voxels of `type` follow, fastest along columns,
+// then rows, slices, channels. NIfTI-1, or NIfTI-2 where a side exceeds 32767.
+absl::StatusOr<std::string> NiftiHeader(const Grid& grid, VoxelType type, VolumeKind kind,
+                                        int64_t channels);
+
 // Writes to `path` itself (the caller renames); gzip when `compressed`.
 absl::Status WriteNifti(const Volume& volume, const std::string& path, bool compressed);
 

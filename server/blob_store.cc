@@ -35,14 +35,20 @@ absl::Status SyncPath(const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<BlobStore> BlobStore::Open(const std::string& folder) {
+absl::Status MakeFolder(const std::string& folder) {
   std::error_code error;
-  fs::create_directories(folder, error);
+  const bool made = fs::create_directories(folder, error);
   if (error || access(folder.c_str(), W_OK | X_OK) != 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("data_dir: cannot write to ", folder, ": ",
-                     error ? error.message() : std::strerror(errno)));
+                     error ? error.message() : std::string(std::strerror(errno)),
+                     "; give this user the rights, or name another folder"));
   }
+  return made ? SyncPath(fs::absolute(folder).parent_path().string()) : absl::OkStatus();
+}
+
+absl::StatusOr<BlobStore> BlobStore::Open(const std::string& folder) {
+  if (absl::Status status = MakeFolder(folder); !status.ok()) return status;
   return BlobStore(folder);
 }
 
@@ -53,18 +59,18 @@ std::string BlobStore::PathOf(const std::string& sha256) const {
 absl::Status BlobStore::Commit(const std::string& path, const std::string& sha256) const {
   const std::string target = PathOf(sha256);
   std::error_code error;
+  const std::string shard = fs::path(target).parent_path().string();
   if (fs::exists(target, error)) {
     fs::remove(path, error);
-    return absl::OkStatus();
+  } else {
+    if (absl::Status status = SyncPath(path); !status.ok()) return status;
+    fs::create_directory(shard, error);
+    if (std::rename(path.c_str(), target.c_str()) != 0)
+      return WriteError("cannot store the file", errno);
   }
-  if (absl::Status status = SyncPath(path); !status.ok()) return status;
-  const std::string shard = fs::path(target).parent_path().string();
-  if (fs::create_directory(shard, error)) {
-    if (absl::Status status = SyncPath(folder_); !status.ok()) return status;
-  }
-  if (std::rename(path.c_str(), target.c_str()) != 0)
-    return WriteError("cannot store the voxels", errno);
-  return SyncPath(shard);
+  // Both names, also those that an earlier process made: it may have been killed before it synced.
+  if (absl::Status status = SyncPath(shard); !status.ok()) return status;
+  return SyncPath(folder_);
 }
 
 void BlobStore::Remove(const std::string& sha256) const {

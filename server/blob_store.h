@@ -15,7 +15,7 @@ namespace gvsl {
 // has its name.
 class BlobStore {
  public:
-  // `folder` is made when it is not there. FAILED_PRECONDITION when it cannot be written.
+  // `folder` is made when it is not there (MakeFolder).
   static absl::StatusOr<BlobStore> Open(const std::string& folder);
 
   std::string PathOf(const std::string& sha256) const;
@@ -33,6 +33,9 @@ class BlobStore {
   std::string folder_;
 };
 
+// Makes a folder and those above it, durably. FAILED_PRECONDITION, in words for whoever starts the
+// server, when it cannot be made or written to.
+absl::Status MakeFolder(const std::string& folder);
 // Writes what the kernel holds of a file or folder to the disk.
 absl::Status SyncPath(const std::string& path);
 // RESOURCE_EXHAUSTED (DISK_FULL) for a full disk, else INTERNAL, from errno.

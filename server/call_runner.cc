@@ -27,8 +27,9 @@ absl::Status CallRunner::Start(std::function<void()> work) {
   }
   if (running_ >= most_) return busy();
   try {
-    std::thread([this, work = std::move(work)] {
+    std::thread([this, work = std::move(work)]() mutable {
       work();
+      work = nullptr;  // what it holds goes before the call counts as done
       const std::lock_guard<std::mutex> done(mutex_);
       --running_;
       changed_.notify_all();

@@ -1,10 +1,9 @@
-// Bytes as chunks of a stream: at most 1 MiB a message, each with its checksum.
+// Files as chunks of a stream: at most 1 MiB a message, each with its checksum.
 #ifndef GVSL_SERVER_CHUNKS_H_
 #define GVSL_SERVER_CHUNKS_H_
 
 #include <fcntl.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,19 +11,10 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "gvsl/v1/common.pb.h"
+#include "client/wire.h"
 #include "server/streams.h"
 
 namespace gvsl {
-
-constexpr size_t kMaxChunkBytes = (1 << 20) - 1024;  // the rest of the MiB is for the envelope
-
-// Closes a chunk whose data is complete.
-inline void SealChunk(v1::Chunk& chunk) {
-  chunk.set_crc32(
-      static_cast<uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(chunk.data().data()),
-                                  static_cast<uInt>(chunk.data().size()))));
-}
 
 // Streams a file from a byte position on. The file may be unlinked meanwhile.
 template <typename Response>
@@ -42,7 +32,7 @@ absl::Status SendFile(const std::string& path, int64_t offset, StreamWriter<Resp
     if (got < 0) status = absl::DataLossError("the stored file cannot be read");
     if (got <= 0) break;
     data.resize(static_cast<size_t>(got));
-    SealChunk(*response.mutable_chunk());
+    response.mutable_chunk()->set_crc32(ChecksumOf(data));
     status = stream.Write(response);
     offset += got;
   }

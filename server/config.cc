@@ -114,9 +114,11 @@ absl::StatusOr<CommandLine> ReadCommandLine(int argc, char** argv) {
   }
   if (!file.empty()) {
     std::ifstream in(file);
-    std::stringstream text;
-    if (!in || !(text << in.rdbuf()))
+    in.peek();  // a folder opens, and fails here
+    if (!in.is_open() || in.bad())
       return absl::NotFoundError(absl::StrCat("--config: cannot read ", file));
+    std::stringstream text;
+    text << in.rdbuf();
     auto parsed = ParseConfig(text.str());
     if (!parsed.ok())
       return absl::InvalidArgumentError(

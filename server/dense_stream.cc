@@ -3,8 +3,7 @@
 #include <Eigen/Core>
 #include <algorithm>
 
-#include "server/chunks.h"
-#include "server/volume_conversion.h"
+#include "client/wire.h"
 
 namespace gvsl {
 
@@ -47,9 +46,9 @@ absl::Status DenseStream::Add(const char* data, size_t size) {
 
 absl::Status DenseStream::Finish() {
   if (pending_.chunk().data().empty()) return absl::OkStatus();
-  SealChunk(*pending_.mutable_chunk());
+  pending_.mutable_chunk()->set_crc32(ChecksumOf(pending_.chunk().data()));
   absl::Status status = writer_.Write(pending_);
-  pending_.Clear();
+  pending_.mutable_chunk()->mutable_data()->clear();  // its memory serves again
   return status;
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "client/wire.h"
 #include "server/dense_stream.h"
 #include "server/names.h"
 #include "server/streams.h"
@@ -51,12 +52,24 @@ absl::StatusOr<StoredVolume> VolumeOf(ServerState& state, const std::string& nam
 // Does `work` on the engine with the model, after the window was looked at.
 absl::Status OnEngine(ServerState& state, const StoredModel& model, const WindowOptions& options,
                       const CancelFunction& cancelled,
-                      const std::function<absl::Status(Extractor&)>& work) {
+                      const std::function<absl::Status(Extractor&)>& work, bool admitted = false) {
   return state.engine->Run(
-      state.blobs->PathOf(model.blob_sha256), cancelled, [&](Extractor& extractor) {
+      state.blobs->PathOf(model.blob_sha256), cancelled,
+      [&](Extractor& extractor) {
         absl::Status status = extractor.CheckWindow(options, state.memory_bytes());
         return status.ok() ? work(extractor) : status;
-      });
+      },
+      admitted);
+}
+
+// INVALID_ARGUMENT when `count` vectors do not fit into one message.
+absl::Status CheckAnswer(const char* field, int64_t count, int64_t channels) {
+  constexpr int64_t kVectorOverheadBytes = 128;  // name, tags and lengths
+  const int64_t most = static_cast<int64_t>(kMaxChunkBytes) / (channels * 4 + kVectorOverheadBytes);
+  if (count <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, ": ", count, " vectors of ", channels,
+                   " channels are more than one answer holds; at most ", most, " a call"));
 }
 
 absl::Status Global(ServerState& state, const v1::ExtractGlobalRequest& request,
@@ -75,20 +88,26 @@ absl::Status Global(ServerState& state, const v1::ExtractGlobalRequest& request,
     if (!stored.ok()) return stored.status();
     volumes.push_back(*std::move(stored));
   }
+  if (absl::Status status =
+          CheckAnswer("volumes", request.volumes_size(), model->model.global_channels());
+      !status.ok()) {
+    return status;
+  }
   *response->mutable_model() = model->model.identity();
   // A turn on the device a volume: a long list does not keep others from theirs.
   for (const StoredVolume& stored : volumes) {
     auto volume = state.MapVolume(stored);
     if (!volume.ok()) return volume.status();
-    absl::Status status =
-        OnEngine(state, *model, *options, cancelled, [&](Extractor& extractor) -> absl::Status {
-          auto values = extractor.Global(*volume, *options, cancelled);
-          if (!values.ok()) return values.status();
-          auto* feature = response->add_features();
-          feature->set_volume(stored.volume.name());
-          feature->mutable_values()->Add(values->begin(), values->end());
-          return absl::OkStatus();
-        });
+    const bool admitted = response->features_size() > 0;
+    const auto extract = [&](Extractor& extractor) -> absl::Status {
+      auto values = extractor.Global(*volume, *options, cancelled);
+      if (!values.ok()) return values.status();
+      auto* feature = response->add_features();
+      feature->set_volume(stored.volume.name());
+      feature->mutable_values()->Add(values->begin(), values->end());
+      return absl::OkStatus();
+    };
+    absl::Status status = OnEngine(state, *model, *options, cancelled, extract, admitted);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -166,6 +185,11 @@ absl::Status Sample(ServerState& state, const v1::SampleFeaturesRequest& request
   if (!options.ok()) return options.status();
   auto model = ModelOf(state, request.model());
   if (!model.ok()) return model.status();
+  if (absl::Status status =
+          CheckAnswer("points", request.points_size(), model->model.dense_channels());
+      !status.ok()) {
+    return status;
+  }
   auto stored = VolumeOf(state, request.volume(), "volume", false);
   if (!stored.ok()) return stored.status();
   auto volume = state.MapVolume(*stored);
@@ -199,8 +223,13 @@ absl::Status Pool(ServerState& state, const v1::PoolFeaturesRequest& request,
   if (!labels.ok()) return labels.status();
   *response->mutable_model() = model->model.identity();
   return OnEngine(state, *model, *options, cancelled, [&](Extractor& extractor) -> absl::Status {
-    auto pooled = extractor.Pool(*volume, *labels, *options, cancelled);
+    auto pooled = extractor.Pool(*volume, *labels, *options, cancelled, state.memory_bytes());
     if (!pooled.ok()) return pooled.status();
+    if (absl::Status status = CheckAnswer("labels", static_cast<int64_t>(pooled->size()),
+                                          2 * model->model.dense_channels());
+        !status.ok()) {
+      return status;
+    }
     for (const LabelFeature& feature : *pooled) {
       auto* label = response->add_labels();
       label->set_label(feature.label);
@@ -231,7 +260,7 @@ grpc::ServerUnaryReactor* FeatureServiceImpl::ExtractGlobal(grpc::CallbackServer
 grpc::ServerWriteReactor<v1::ExtractDenseResponse>* FeatureServiceImpl::ExtractDense(
     grpc::CallbackServerContext* context, const v1::ExtractDenseRequest* request) {
   using Writer = StreamWriter<v1::ExtractDenseResponse>;
-  return Writer::Start(state_.calls, [this, context, request = *request](Writer& stream) {
+  return Writer::Start(context, state_.calls, [this, context, request = *request](Writer& stream) {
     return Dense(state_, request, CancelledBy(context), stream);
   });
 }

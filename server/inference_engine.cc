@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 
 #include "absl/strings/str_cat.h"
 #include "imaging/status_reason.h"
@@ -11,6 +12,7 @@ namespace {
 
 // How often a waiting caller looks whether its client has gone.
 constexpr auto kCancelPoll = std::chrono::milliseconds(50);
+constexpr char kGone[] = "the call was cancelled, or its deadline passed, before its turn came";
 
 }  // namespace
 
@@ -24,6 +26,8 @@ InferenceEngine::~InferenceEngine() {
   }
   changed_.notify_all();
   thread_.join();
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return callers_ == 0; });
 }
 
 int InferenceEngine::queue_length() const {
@@ -32,16 +36,18 @@ int InferenceEngine::queue_length() const {
 }
 
 absl::Status InferenceEngine::Run(const std::string& path, const CancelFunction& cancelled,
-                                  const std::function<absl::Status(Extractor&)>& work) {
+                                  const std::function<absl::Status(Extractor&)>& work,
+                                  bool admitted) {
   Item item{path, &cancelled, &work, false, absl::OkStatus()};
   std::unique_lock<std::mutex> lock(mutex_);
   if (stopping_) return absl::UnavailableError("the server is stopping");
-  if (static_cast<int>(queue_.size()) >= options_.queue_capacity) {
+  if (!admitted && static_cast<int>(queue_.size()) >= options_.queue_capacity) {
     return WithReason(absl::ResourceExhaustedError(
                           absl::StrCat("the network's queue is full (", options_.queue_capacity,
                                        " requests wait); try again in a moment")),
                       "QUEUE_FULL");
   }
+  ++callers_;
   queue_.push_back(&item);
   changed_.notify_all();
   while (!item.done) {
@@ -49,10 +55,12 @@ absl::Status InferenceEngine::Run(const std::string& path, const CancelFunction&
     const auto waiting = std::find(queue_.begin(), queue_.end(), &item);
     if (waiting != queue_.end() && cancelled && cancelled()) {
       queue_.erase(waiting);
-      return absl::CancelledError(
-          "the call was cancelled, or its deadline passed, before its turn came");
+      item.done = true;
+      item.status = absl::CancelledError(kGone);
     }
   }
+  --callers_;
+  changed_.notify_all();
   return item.status;
 }
 
@@ -80,12 +88,16 @@ void InferenceEngine::Loop() {
 
 absl::Status InferenceEngine::Do(const Item& item) {
   if (*item.cancelled && (*item.cancelled)()) {
-    return absl::CancelledError(
-        "the call was cancelled, or its deadline passed, before its turn came");
+    return absl::CancelledError(kGone);
   }
   auto model = Model(item.path);
   if (!model.ok()) return model.status();
-  return (*item.work)(**model);
+  try {
+    return (*item.work)(**model);
+  } catch (const std::exception& error) {
+    // Costs one request; the device's thread goes on.
+    return absl::InternalError(absl::StrCat("the request failed: ", error.what()));
+  }
 }
 
 absl::StatusOr<Extractor*> InferenceEngine::Model(const std::string& path) {

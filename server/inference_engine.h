@@ -28,14 +28,16 @@ class InferenceEngine {
   };
   // The device was checked (InitializeLibTorch).
   explicit InferenceEngine(const Options& options);
-  // Waits for the work that has begun; what waits is dropped with UNAVAILABLE.
+  // Waits for the work that has begun; what waits is dropped with UNAVAILABLE. Returns when no call
+  // of Run is left.
   ~InferenceEngine();
 
   // Does `work` on the device's thread with the model of `path`, and returns its status when it is
-  // done. RESOURCE_EXHAUSTED (QUEUE_FULL) at once when too much waits. CANCELLED when `cancelled`
-  // says so before the work began; from then on the work itself looks.
+  // done. RESOURCE_EXHAUSTED (QUEUE_FULL) at once when too much waits, unless the request was
+  // `admitted` before: a later turn of it always waits. CANCELLED when `cancelled` says so before
+  // the work began; from then on the work itself looks.
   absl::Status Run(const std::string& path, const CancelFunction& cancelled,
-                   const std::function<absl::Status(Extractor&)>& work);
+                   const std::function<absl::Status(Extractor&)>& work, bool admitted = false);
 
   int queue_length() const;
   int queue_capacity() const { return options_.queue_capacity; }
@@ -62,6 +64,7 @@ class InferenceEngine {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Item*> queue_;  // guarded by mutex_
+  int callers_ = 0;          // inside Run; guarded by mutex_
   bool stopping_ = false;    // guarded by mutex_
   std::list<Held> models_;   // the device's thread only; the last used first
   std::thread thread_;

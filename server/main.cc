@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
   if (!line.ok()) return Fail(line.status());
   if (line->exit_code >= 0) return line->exit_code;
 
+  signal(SIGPIPE, SIG_IGN);  // whoever reads the log may go; the server stays
   // Blocked before any thread is made, so that only sigwait below receives them.
   sigset_t signals;
   sigemptyset(&signals);
@@ -43,8 +44,8 @@ int main(int argc, char** argv) {
   if (!line->port_file.empty() && !WritePort(line->port_file, (*server)->port())) {
     return Fail(absl::InternalError(absl::StrCat("--port_file: cannot write ", line->port_file)));
   }
-  int signal = 0;
-  sigwait(&signals, &signal);
+  int received = 0;
+  sigwait(&signals, &received);
   (*server)->Drain();
   server->reset();
   gvsl::LogInfo("stopped");

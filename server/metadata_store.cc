@@ -63,6 +63,15 @@ int64_t Micros(const google::protobuf::Timestamp& time) {
   return time.seconds() * 1000000 + time.nanos() / 1000;
 }
 
+// A page ends before its message would exceed 1 MiB, whatever the page size.
+constexpr size_t kMostPageBytes = (1 << 20) - 4096;
+constexpr size_t kItemOverheadBytes = 16;  // tag, length, and is_default of a model
+
+template <typename T>
+bool IsFull(const std::vector<T>& items, size_t bytes_with_next) {
+  return !items.empty() && bytes_with_next > kMostPageBytes;
+}
+
 std::string IdPart(const std::string& name) { return name.substr(name.find('/') + 1); }
 
 absl::Status NotFound(const std::string& collection, const std::string& id) {
@@ -87,7 +96,7 @@ struct MetadataStore::Impl {
       return body();
     } catch (const std::exception& error) {
       const std::string text = error.what();
-      if (text.find("full") != std::string::npos) {
+      if (text.find("disk is full") != std::string::npos) {
         return WithReason(
             absl::ResourceExhaustedError("the disk of the server's data folder is full"),
             "DISK_FULL");
@@ -101,8 +110,8 @@ struct MetadataStore::Impl {
     for (size_t version = static_cast<size_t>(from); version < steps.size(); ++version) {
       soci::transaction step(sql);
       for (const std::string& statement : steps[version]) sql << statement;
-      sql << "UPDATE schema_version SET version = :v",
-          soci::use(static_cast<int>(version + 1), "v");
+      const int next = static_cast<int>(version + 1);
+      sql << "UPDATE schema_version SET version = :v", soci::use(next, "v");
       step.commit();
     }
   }
@@ -269,10 +278,12 @@ absl::StatusOr<VolumePage> MetadataStore::ListVolumes(const v1::ListVolumesReque
     statement.define_and_bind();
     statement.execute();
     VolumePage page;
+    size_t bytes = 0;
     while (statement.fetch()) {
       auto volume = FromJson<v1::Volume>(record);
       if (!volume.ok()) return volume.status();
-      if (static_cast<int>(page.volumes.size()) == *size) {
+      bytes += volume->ByteSizeLong() + kItemOverheadBytes;
+      if (static_cast<int>(page.volumes.size()) == *size || IsFull(page.volumes, bytes)) {
         const v1::Volume& last = page.volumes.back();
         page.next_page_token = MakePageToken(
             query, {by_time ? std::to_string(Micros(last.create_time())) : last.display_name(),
@@ -285,21 +296,26 @@ absl::StatusOr<VolumePage> MetadataStore::ListVolumes(const v1::ListVolumesReque
   });
 }
 
-absl::Status MetadataStore::UpdateVolume(const v1::Volume& volume) {
-  return impl_->Locked([&]() -> absl::Status {
-    const std::string id = IdPart(volume.name()), record = ToJson(volume);
+absl::StatusOr<v1::Volume> MetadataStore::UpdateVolume(
+    const std::string& name, const std::function<void(v1::Volume&)>& change) {
+  return impl_->Locked([&]() -> absl::StatusOr<v1::Volume> {
+    const std::string id = IdPart(name);
     soci::transaction all(impl_->sql);
-    soci::statement update =
-        (impl_->sql.prepare
-             << "UPDATE volumes SET display_name = :d, modality = :m, record = :r WHERE id = :i",
-         soci::use(volume.display_name(), "d"), soci::use(volume.modality(), "m"),
-         soci::use(record, "r"), soci::use(id, "i"));
-    update.execute(true);
-    if (update.get_affected_rows() == 0) return NotFound("volumes", id);
+    std::string record;
+    impl_->sql << "SELECT record FROM volumes WHERE id = :i", soci::use(id, "i"),
+        soci::into(record);
+    if (!impl_->sql.got_data()) return NotFound("volumes", id);
+    auto volume = FromJson<v1::Volume>(record);
+    if (!volume.ok()) return volume;
+    change(*volume);
+    record = ToJson(*volume);
+    impl_->sql << "UPDATE volumes SET display_name = :d, modality = :m, record = :r WHERE id = :i",
+        soci::use(volume->display_name(), "d"), soci::use(volume->modality(), "m"),
+        soci::use(record, "r"), soci::use(id, "i");
     impl_->sql << "DELETE FROM volume_tags WHERE volume_id = :i", soci::use(id, "i");
-    impl_->AddTags(id, volume);
+    impl_->AddTags(id, *volume);
     all.commit();
-    return absl::OkStatus();
+    return volume;
   });
 }
 
@@ -395,10 +411,12 @@ absl::StatusOr<ModelPage> MetadataStore::ListModels(const v1::ListModelsRequest&
          soci::use(limit, "l"), soci::into(record), soci::into(is_default));
     statement.execute();
     ModelPage page;
+    size_t bytes = 0;
     while (statement.fetch()) {
       auto model = FromJson<v1::Model>(record);
       if (!model.ok()) return model.status();
-      if (static_cast<int>(page.models.size()) == *size) {
+      bytes += model->ByteSizeLong() + kItemOverheadBytes;
+      if (static_cast<int>(page.models.size()) == *size || IsFull(page.models, bytes)) {
         const v1::Model& last = page.models.back();
         page.next_page_token = MakePageToken(
             "models", {std::to_string(Micros(last.create_time())), IdPart(last.name())});

@@ -4,6 +4,7 @@
 #define GVSL_SERVER_METADATA_STORE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -65,8 +66,10 @@ class MetadataStore {
   absl::Status AddVolume(const StoredVolume& volume, const Creation& creation);
   absl::StatusOr<StoredVolume> GetVolume(const std::string& name);
   absl::StatusOr<VolumePage> ListVolumes(const v1::ListVolumesRequest& request);
-  // Replaces the record; NOT_FOUND.
-  absl::Status UpdateVolume(const v1::Volume& volume);
+  // Changes display name, modality or tags in one step that no other change can come between;
+  // returns the new record. NOT_FOUND.
+  absl::StatusOr<v1::Volume> UpdateVolume(const std::string& name,
+                                          const std::function<void(v1::Volume&)>& change);
   // Returns the blob that no volume and no model needs any more, or "".
   absl::StatusOr<std::string> DeleteVolume(const std::string& name);
 

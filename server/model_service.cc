@@ -1,7 +1,5 @@
 #include "server/model_service.h"
 
-#include <zlib.h>
-
 #include <cstdio>
 #include <filesystem>
 
@@ -38,7 +36,9 @@ absl::StatusOr<std::string> DigestOf(const std::string& path) {
   std::string buffer(1 << 20, '\0');
   while (const size_t got = std::fread(buffer.data(), 1, buffer.size(), file))
     hash.Update(buffer.data(), got);
+  const bool failed = std::ferror(file) != 0;
   std::fclose(file);
+  if (failed) return absl::InternalError("the model file cannot be read again");
   return hash.Finish();
 }
 
@@ -77,11 +77,14 @@ absl::Status Register(ServerState& state, const std::string& path, const ModelIn
   *model.mutable_create_time() = Now();
   model.set_global_channels(static_cast<int32_t>(info.card.global_channels()));
   model.set_dense_channels(static_cast<int32_t>(info.card.dense_channels()));
-  const auto guard = state.LockBlobs();
-  if (absl::Status status = state.blobs->Commit(path, *digest); !status.ok()) return status;
-  auto added = state.metadata->AddModel(stored, creation);
-  if (added.ok()) *response = *std::move(added);
-  return added.status();
+  return state.StoreBlob(path, *digest, [&]() -> absl::Status {
+    // The same request may have come twice at the same time: the first one made the model.
+    auto before = MadeBefore(state, creation, response);
+    if (!before.ok() || *before) return before.status();
+    auto added = state.metadata->AddModel(stored, creation);
+    if (added.ok()) *response = *std::move(added);
+    return added.status();
+  });
 }
 
 // Receives the file's bytes into `path`.
@@ -95,8 +98,7 @@ absl::Status Receive(Importer& stream, int64_t total, const std::string& path) {
     const std::string& data = request.chunk().data();
     if (!request.has_chunk()) {
       status = absl::InvalidArgumentError("part: after the header come chunks");
-    } else if (crc32(0, reinterpret_cast<const Bytef*>(data.data()),
-                     static_cast<uInt>(data.size())) != request.chunk().crc32()) {
+    } else if (ChecksumOf(data) != request.chunk().crc32()) {
       status = WithReason(
           absl::DataLossError(absl::StrCat("the chunk at byte ", received,
                                            " is not what its checksum says; import again")),
@@ -179,6 +181,10 @@ absl::Status Export(ServerState& state, const v1::ExportModelRequest& request,
                     StreamWriter<v1::ExportModelResponse>& stream) {
   auto id = IdOf("models", request.name(), "name");
   if (!id.ok()) return id.status();
+  if (request.format() < v1::ExportModelRequest::FORMAT_UNSPECIFIED ||
+      request.format() > v1::ExportModelRequest::PTH) {
+    return absl::InvalidArgumentError("format: SAFETENSORS or PTH");
+  }
   auto stored = state.metadata->GetModel(request.name());
   if (!stored.ok()) return stored.status();
   v1::ExportModelResponse response;
@@ -234,9 +240,9 @@ grpc::ServerUnaryReactor* ModelServiceImpl::ListModels(grpc::CallbackServerConte
 }
 
 grpc::ServerWriteReactor<v1::ExportModelResponse>* ModelServiceImpl::ExportModel(
-    grpc::CallbackServerContext*, const v1::ExportModelRequest* request) {
+    grpc::CallbackServerContext* context, const v1::ExportModelRequest* request) {
   using Writer = StreamWriter<v1::ExportModelResponse>;
-  return Writer::Start(state_.calls, [this, request = *request](Writer& stream) {
+  return Writer::Start(context, state_.calls, [this, request = *request](Writer& stream) {
     return Export(state_, request, stream);
   });
 }
@@ -247,11 +253,11 @@ grpc::ServerUnaryReactor* ModelServiceImpl::SetDefaultModel(
   return HandleUnary(context, state_.calls, [this, request, response]() -> absl::Status {
     auto id = IdOf("models", request->name(), "name");
     if (!id.ok()) return id.status();
-    if (absl::Status status = state_.metadata->SetDefaultModel(request->name()); !status.ok())
-      return status;
     auto stored = state_.metadata->GetModel(request->name());
-    if (stored.ok()) *response = std::move(stored->model);
-    return stored.status();
+    if (!stored.ok()) return stored.status();
+    *response = std::move(stored->model);
+    response->set_is_default(true);
+    return state_.metadata->SetDefaultModel(response->name());
   });
 }
 
@@ -261,10 +267,9 @@ grpc::ServerUnaryReactor* ModelServiceImpl::DeleteModel(grpc::CallbackServerCont
   return HandleUnary(context, state_.calls, [this, request]() -> absl::Status {
     auto id = IdOf("models", request->name(), "name");
     if (!id.ok()) return id.status();
-    const auto guard = state_.LockBlobs();
-    auto unneeded = state_.metadata->DeleteModel(request->name());
-    if (unneeded.ok() && !unneeded->empty()) state_.blobs->Remove(*unneeded);
-    return unneeded.status();
+    auto stored = state_.metadata->GetModel(request->name());  // `models/default` by its own name
+    if (!stored.ok()) return stored.status();
+    return state_.RemoveBlob([&] { return state_.metadata->DeleteModel(stored->model.name()); });
   });
 }
 

@@ -33,7 +33,7 @@ absl::StatusOr<std::string> IdOf(const std::string& collection, const std::strin
   }
   return absl::InvalidArgumentError(absl::StrCat(
       field, ": ",
-      name.empty() ? "empty" : absl::StrCat("a name of ", name.size(), " characters that is none"),
+      name.empty() ? "empty" : absl::StrCat(name.size(), " characters that are no such name"),
       "; the form is ", collection, "/{id}, the id 1 to ", kMostIdBytes,
       " characters of [A-Za-z0-9_-]"));
 }

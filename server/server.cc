@@ -87,6 +87,7 @@ Server::~Server() {
   impl_->server->Wait();
   // gRPC has cancelled the calls; their threads notice at the next window or chunk.
   impl_->state->calls.Drain(std::chrono::hours(24));
+  impl_->state->status_calls.Drain(std::chrono::hours(24));
 }
 
 int Server::port() const { return impl_->port; }

@@ -15,7 +15,8 @@ int64_t BytesBelow(const std::string& folder) {
   for (fs::recursive_directory_iterator at(folder, error), end; !error && at != end;
        at.increment(error)) {
     std::error_code gone;
-    if (at->is_regular_file(gone)) bytes += static_cast<int64_t>(at->file_size(gone));
+    const auto size = at->is_regular_file(gone) ? at->file_size(gone) : 0;
+    if (!gone) bytes += static_cast<int64_t>(size);
   }
   return bytes;
 }
@@ -49,7 +50,8 @@ absl::Status Fill(ServerState& state, v1::ServerStatus* response) {
 grpc::ServerUnaryReactor* ServerServiceImpl::GetServerStatus(grpc::CallbackServerContext* context,
                                                              const v1::GetServerStatusRequest*,
                                                              v1::ServerStatus* response) {
-  return HandleUnary(context, state_.calls, [this, response] { return Fill(state_, response); });
+  return HandleUnary(context, state_.status_calls,
+                     [this, response] { return Fill(state_, response); });
 }
 
 }  // namespace gvsl

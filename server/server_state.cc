@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "client/wire.h"
 #include "server/log.h"
 #include "server/names.h"
 #include "server/volume_conversion.h"
@@ -23,16 +24,13 @@ absl::StatusOr<std::unique_ptr<ServerState>> ServerState::Open(const v1::ServerC
   auto state = std::make_unique<ServerState>();
   state->config = config;
   const std::string& folder = config.data_dir();
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error || access(folder.c_str(), W_OK | X_OK) != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("data_dir: cannot write to ", folder, ": ",
-                     error ? error.message() : std::string(std::strerror(errno)),
-                     "; give this user the rights, or name another folder"));
-  }
+  if (absl::Status status = MakeFolder(folder); !status.ok()) return status;
   state->lock_file = open((folder + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-  if (state->lock_file < 0 || flock(state->lock_file, LOCK_EX | LOCK_NB) != 0) {
+  if (state->lock_file < 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("data_dir: cannot open ", folder, "/lock: ", std::strerror(errno)));
+  }
+  if (flock(state->lock_file, LOCK_EX | LOCK_NB) != 0) {
     return absl::FailedPreconditionError(absl::StrCat("data_dir: another gvsld works in ", folder,
                                                       "; stop it, or name another folder"));
   }
@@ -55,8 +53,9 @@ absl::StatusOr<std::unique_ptr<ServerState>> ServerState::Open(const v1::ServerC
   state->uploads->Expire(int64_t{3600} * config.upload_expiry_h());
 
   // What a killed server left behind: scratch files, and blobs whose record was never written.
+  std::error_code error;
   fs::remove_all(folder + "/scratch", error);
-  fs::create_directories(folder + "/scratch", error);
+  if (absl::Status status = MakeFolder(folder + "/scratch"); !status.ok()) return status;
   auto referenced = state->metadata->Blobs();
   if (!referenced.ok()) return referenced.status();
   if (const int64_t swept = state->blobs->Sweep(*referenced); swept > 0) {
@@ -78,10 +77,34 @@ std::string ServerState::ScratchPath() const {
   return absl::StrCat(config.data_dir(), "/scratch/", NewId());
 }
 
+absl::Status ServerState::StoreBlob(const std::string& path, const std::string& sha256,
+                                    const std::function<absl::Status()>& write_record) {
+  const std::lock_guard<std::mutex> lock(blob_mutex_);
+  if (absl::Status status = blobs->Commit(path, sha256); !status.ok()) return status;
+  absl::Status status = write_record();
+  if (!status.ok()) {
+    const auto named = metadata->Blobs();
+    if (named.ok() && named->count(sha256) == 0) blobs->Remove(sha256);
+  }
+  return status;
+}
+
+absl::Status ServerState::RemoveBlob(
+    const std::function<absl::StatusOr<std::string>()>& delete_record) {
+  const std::lock_guard<std::mutex> lock(blob_mutex_);
+  const auto unneeded = delete_record();
+  if (unneeded.ok() && !unneeded->empty()) blobs->Remove(*unneeded);
+  return unneeded.status();
+}
+
 absl::StatusOr<Volume> ServerState::MapVolume(const StoredVolume& stored) const {
-  auto volume = Volume::Map(blobs->PathOf(stored.blob_sha256), FromProto(stored.volume.grid()),
+  auto grid = FromProto(stored.volume.grid());
+  if (!grid.ok()) return grid.status();
+  auto volume = Volume::Map(blobs->PathOf(stored.blob_sha256), *grid,
                             FromProto(stored.volume.voxel_type()), KindOf(stored.volume));
   if (!volume.ok()) {
+    const auto still_there = metadata->GetVolume(stored.volume.name());
+    if (!still_there.ok()) return still_there.status();  // deleted meanwhile
     return absl::DataLossError(absl::StrCat(stored.volume.name(), ": its voxels cannot be read: ",
                                             std::string(volume.status().message())));
   }

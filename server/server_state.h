@@ -3,6 +3,7 @@
 #define GVSL_SERVER_SERVER_STATE_H_
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -28,9 +29,12 @@ struct ServerState {
   std::string ScratchPath() const;
   // Makes a stored volume's voxels readable.
   absl::StatusOr<Volume> MapVolume(const StoredVolume& stored) const;
-  // Held while a blob gets its name and its record, or loses them: a blob is never removed between
-  // the two.
-  std::unique_lock<std::mutex> LockBlobs() { return std::unique_lock<std::mutex>(blob_mutex_); }
+  // Gives a finished file its blob's name and then writes its record; a blob whose record fails is
+  // removed unless another record names it.
+  absl::Status StoreBlob(const std::string& path, const std::string& sha256,
+                         const std::function<absl::Status()>& write_record);
+  // Deletes a record, and then the blob that it returns as needed by no other ("" for none).
+  absl::Status RemoveBlob(const std::function<absl::StatusOr<std::string>()>& delete_record);
   int64_t memory_bytes() const { return config.memory_limit_mib() << 20; }
 
   v1::ServerConfig config;
@@ -43,8 +47,10 @@ struct ServerState {
   std::unique_ptr<UploadStore> uploads;
   std::unique_ptr<InferenceEngine> engine;
   CallRunner calls{256};
+  CallRunner status_calls{16};  // GetServerStatus: answers also while the others drain
 
  private:
+  // Held while a blob gets its name and its record, or loses them: none is removed in between.
   std::mutex blob_mutex_;
 };
 

@@ -7,9 +7,11 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -18,8 +20,21 @@
 
 namespace gvsl {
 
-// A client that takes nothing for this long is given up: it would hold the device (dense streams).
+// A client that takes or sends nothing for this long is given up: it would hold a thread, and with
+// a dense stream the device.
 constexpr std::chrono::seconds kStallLimit{120};
+
+// Runs a handler. What throws (memory is short, say) costs one call and not the server.
+template <typename Handler>
+absl::Status Guarded(Handler&& handler) {
+  try {
+    return handler();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("the server has too little memory for this call");
+  } catch (const std::exception& error) {
+    return absl::InternalError(error.what());
+  }
+}
 
 // Answers a unary call from a thread of `runner`. `handler` fills the response and returns its
 // status.
@@ -27,8 +42,8 @@ inline grpc::ServerUnaryReactor* HandleUnary(grpc::CallbackServerContext* contex
                                              CallRunner& runner,
                                              std::function<absl::Status()> handler) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::Status started =
-      runner.Start([reactor, handler = std::move(handler)] { reactor->Finish(ToGrpc(handler())); });
+  const absl::Status started = runner.Start(
+      [reactor, handler = std::move(handler)] { reactor->Finish(ToGrpc(Guarded(handler))); });
   if (!started.ok()) reactor->Finish(ToGrpc(started));
   return reactor;
 }
@@ -41,17 +56,18 @@ class StreamReader final : public grpc::ServerReadReactor<Request> {
   static grpc::ServerReadReactor<Request>* Start(CallRunner& runner, Handler handler) {
     auto* reader = new StreamReader;
     reader->StartRead(&reader->incoming_);
-    const absl::Status started = runner.Start(
-        [reader, handler = std::move(handler)] { reader->Finish(ToGrpc(handler(*reader))); });
+    const absl::Status started = runner.Start([reader, handler = std::move(handler)] {
+      reader->Finish(ToGrpc(Guarded([&] { return handler(*reader); })));
+    });
     if (!started.ok()) reader->Finish(ToGrpc(started));
     return reader;
   }
 
-  // The next message; false at the end, or when the client has gone. The next one is received
-  // meanwhile.
+  // The next message; false at the end, or when the client has gone or sends nothing. The next one
+  // is received meanwhile.
   bool Read(Request& request) {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return arrived_ || ended_; });
+    changed_.wait_for(lock, kStallLimit, [this] { return arrived_ || ended_; });
     if (!arrived_) return false;
     std::swap(request, incoming_);
     arrived_ = false;
@@ -79,10 +95,11 @@ template <typename Response>
 class StreamWriter final : public grpc::ServerWriteReactor<Response> {
  public:
   using Handler = std::function<absl::Status(StreamWriter&)>;
-  static grpc::ServerWriteReactor<Response>* Start(CallRunner& runner, Handler handler) {
-    auto* writer = new StreamWriter;
+  static grpc::ServerWriteReactor<Response>* Start(grpc::CallbackServerContext* context,
+                                                   CallRunner& runner, Handler handler) {
+    auto* writer = new StreamWriter(context);
     const absl::Status started = runner.Start([writer, handler = std::move(handler)] {
-      absl::Status status = handler(*writer);
+      const absl::Status status = Guarded([&] { return handler(*writer); });
       writer->Settle();
       writer->Finish(ToGrpc(status));
     });
@@ -94,9 +111,7 @@ class StreamWriter final : public grpc::ServerWriteReactor<Response> {
   // transport, so at most one waits. CANCELLED when the client has gone or takes nothing.
   absl::Status Write(Response& response) {
     std::unique_lock<std::mutex> lock(mutex_);
-    if (!changed_.wait_for(lock, kStallLimit, [this] { return !writing_; })) {
-      return absl::CancelledError("the client takes no data");
-    }
+    if (!Written(lock)) return absl::CancelledError("the client takes no data");
     if (broken_) return absl::CancelledError("the client has gone");
     std::swap(outgoing_, response);
     writing_ = true;
@@ -106,6 +121,7 @@ class StreamWriter final : public grpc::ServerWriteReactor<Response> {
   }
 
  private:
+  explicit StreamWriter(grpc::CallbackServerContext* context) : context_(context) {}
   void OnWriteDone(bool ok) override {
     const std::lock_guard<std::mutex> lock(mutex_);
     writing_ = false;
@@ -113,11 +129,21 @@ class StreamWriter final : public grpc::ServerWriteReactor<Response> {
     changed_.notify_all();
   }
   void OnDone() override { delete this; }
+  // Waits until the transport has the last message; false (and the call is cancelled) if it does
+  // not take it.
+  bool Written(std::unique_lock<std::mutex>& lock) {
+    const auto free = [this] { return !writing_; };
+    if (changed_.wait_for(lock, kStallLimit, free)) return true;
+    context_->TryCancel();  // the reaction to the write comes now, without the client
+    changed_.wait(lock, free);
+    return false;
+  }
   void Settle() {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait_for(lock, kStallLimit, [this] { return !writing_; });
+    Written(lock);
   }
 
+  grpc::CallbackServerContext* const context_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool writing_ = false, broken_ = false;

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,19 +14,15 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/wire.h"
 #include "imaging/status_reason.h"
 #include "server/blob_store.h"
-#include "server/volume_conversion.h"
 
 namespace gvsl {
 namespace fs = std::filesystem;
 
 absl::StatusOr<std::unique_ptr<UploadStore>> UploadStore::Open(const std::string& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error)
-    return absl::FailedPreconditionError(
-        absl::StrCat("data_dir: cannot make ", folder, ": ", error.message()));
+  if (absl::Status status = MakeFolder(folder); !status.ok()) return status;
   return std::unique_ptr<UploadStore>(new UploadStore(folder));
 }
 
@@ -107,10 +102,20 @@ UploadSession::~UploadSession() {
 
 absl::Status UploadSession::Open(const v1::Volume& header, int64_t offset) {
   type_ = FromProto(header.voxel_type());
-  grid_ = FromProto(header.grid());
+  auto grid = FromProto(header.grid());
+  if (!grid.ok()) return grid.status();
+  grid_ = *grid;
   total_ = grid_.voxel_count() * static_cast<int64_t>(BytesPerVoxel(type_));
   const std::string part = store_->PartPath(request_id_),
                     header_path = store_->HeaderPath(request_id_);
+  std::error_code unknown;
+  const auto free_bytes = fs::space(part.substr(0, part.rfind('/')), unknown).available;
+  if (!unknown && free_bytes < static_cast<uint64_t>(std::max<int64_t>(total_ - offset, 0))) {
+    return WithReason(absl::ResourceExhaustedError(absl::StrCat(
+                          "the volume needs ", total_ - offset, " more bytes and the server has ",
+                          free_bytes, "; free space on the server's data folder")),
+                      "DISK_FULL");
+  }
   v1::Volume kept = header;
   kept.set_voxel_bytes(total_);
   const std::string wanted = kept.SerializeAsString();
@@ -127,6 +132,9 @@ absl::Status UploadSession::Open(const v1::Volume& header, int64_t offset) {
           "OFFSET_MISMATCH");
     }
   } else {
+    // The old bytes go before the new header comes: a header never stands beside another's bytes.
+    std::error_code error;
+    fs::remove(part, error);
     std::ofstream out(header_path, std::ios::binary | std::ios::trunc);
     if (!out.write(wanted.data(), static_cast<std::streamsize>(wanted.size())).flush()) {
       return WriteError("cannot begin the upload", errno != 0 ? errno : EIO);
@@ -209,7 +217,7 @@ absl::Status UploadSession::Account(const uint8_t* data, size_t size) {
 
 absl::Status UploadSession::Append(const std::string& data, uint32_t crc) {
   const auto* bytes = reinterpret_cast<const uint8_t*>(data.data());
-  if (crc32(0, bytes, static_cast<uInt>(data.size())) != crc) {
+  if (ChecksumOf(data) != crc) {
     return WithReason(absl::DataLossError(
                           absl::StrCat("the chunk at byte ", received_,
                                        " is not what its checksum says; send it again from there")),

@@ -1,6 +1,7 @@
 #include "server/volume_conversion.h"
 
 #include "absl/strings/str_cat.h"
+#include "client/wire.h"
 #include "imaging/sha256.h"
 #include "server/names.h"
 
@@ -53,45 +54,6 @@ void ReadRule(const v1::ModelCard::Intensity& message, IntensityRule& rule) {
 
 }  // namespace
 
-v1::Grid ToProto(const Grid& grid) {
-  v1::Grid message;
-  for (int i = 0; i < 3; ++i) {
-    message.add_size(grid.size[i]);
-    message.add_spacing_mm(grid.spacing_mm[i]);
-    message.add_origin_mm(grid.origin_mm[i]);
-  }
-  for (const Vec3& row : grid.direction) {
-    for (double component : row) message.add_direction(component);
-  }
-  return message;
-}
-
-Grid FromProto(const v1::Grid& message) {
-  Grid grid;
-  for (int i = 0; i < 3; ++i) {
-    grid.size[i] = message.size(i);
-    grid.spacing_mm[i] = message.spacing_mm(i);
-    grid.origin_mm[i] = message.origin_mm(i);
-    for (int j = 0; j < 3; ++j) grid.direction[i][j] = message.direction(3 * i + j);
-  }
-  return grid;
-}
-
-VoxelType FromProto(v1::Volume::VoxelType type) {
-  switch (type) {
-    case v1::Volume::INT16:
-      return VoxelType::kInt16;
-    case v1::Volume::UINT16:
-      return VoxelType::kUint16;
-    case v1::Volume::INT32:
-      return VoxelType::kInt32;
-    case v1::Volume::FLOAT:
-      return VoxelType::kFloat32;
-    default:
-      return VoxelType::kUint8;
-  }
-}
-
 absl::Status CheckVolumeText(const v1::Volume& volume, const std::string& prefix) {
   if (absl::Status status =
           CheckText(volume.display_name(), kMostNameBytes, prefix + "display_name");
@@ -128,14 +90,9 @@ absl::Status CheckNewVolume(const v1::Volume& volume, const std::string& prefix)
   if (volume.kind() == v1::Volume::LABELS && volume.voxel_type() == v1::Volume::FLOAT) {
     return absl::InvalidArgumentError(prefix + "voxel_type: labels need integer voxels, not FLOAT");
   }
-  const v1::Grid& grid = volume.grid();
-  if (grid.size_size() != 3 || grid.spacing_mm_size() != 3 || grid.origin_mm_size() != 3 ||
-      grid.direction_size() != 9) {
-    return absl::InvalidArgumentError(
-        prefix + "grid: needs 3 values of size, spacing_mm and origin_mm, and 9 of direction");
-  }
-  if (absl::Status status = ValidateGrid(FromProto(grid)); !status.ok())
-    return Below(prefix, status);
+  auto grid = FromProto(volume.grid());
+  if (!grid.ok()) return Below(prefix, grid.status());
+  if (absl::Status status = ValidateGrid(*grid); !status.ok()) return Below(prefix, status);
   return absl::OkStatus();
 }
 

@@ -1,4 +1,5 @@
-// Between the wire's volumes and cards and our own types.
+// Checks of the wire's volumes, and model cards between the wire and our own types (grids:
+// client/wire.h).
 #ifndef GVSL_SERVER_VOLUME_CONVERSION_H_
 #define GVSL_SERVER_VOLUME_CONVERSION_H_
 
@@ -13,10 +14,6 @@
 
 namespace gvsl {
 
-v1::Grid ToProto(const Grid& grid);
-// Of checked messages (CheckNewVolume).
-Grid FromProto(const v1::Grid& grid);
-VoxelType FromProto(v1::Volume::VoxelType type);
 inline VolumeKind KindOf(const v1::Volume& volume) {
   return volume.kind() == v1::Volume::LABELS ? VolumeKind::kLabels : VolumeKind::kImage;
 }

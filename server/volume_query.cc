@@ -32,16 +32,17 @@ class FilterParser {
       if (absl::Status status = Comparison(); !status.ok()) return status;
       SkipSpace();
       if (at_ == text_.size()) return condition_;
-      const std::string word = Word();
-      if (word != "AND") return Wrong("expected AND");
+      const size_t begin = at_;
+      if (Word() != "AND") return Wrong("expected AND", begin);
       condition_.sql += " AND ";
     }
   }
 
  private:
-  absl::Status Wrong(const std::string& what) const {
+  absl::Status Wrong(const std::string& what) const { return Wrong(what, at_); }
+  absl::Status Wrong(const std::string& what, size_t at) const {
     return absl::InvalidArgumentError(
-        absl::StrCat("filter: character ", at_ + 1, ": ", what,
+        absl::StrCat("filter: character ", at + 1, ": ", what,
                      "; an example: modality = \"CT\" AND tags:\"abdomen\""));
   }
   void SkipSpace() {
@@ -68,6 +69,7 @@ class FilterParser {
   // A quoted text (backslash escapes), or a bare word.
   absl::StatusOr<std::string> Value() {
     SkipSpace();
+    const size_t begin = at_;
     if (at_ < text_.size() && text_[at_] == '"') {
       std::string value;
       for (++at_; at_ < text_.size(); ++at_) {
@@ -78,7 +80,7 @@ class FilterParser {
         if (text_[at_] == '\\' && at_ + 1 < text_.size()) ++at_;
         value += text_[at_];
       }
-      return Wrong("a quote is not closed");
+      return Wrong("a quote is not closed", begin);
     }
     std::string value = Word();
     if (value.empty()) return Wrong("expected a value, such as \"CT\"");
@@ -90,14 +92,28 @@ class FilterParser {
   }
 
   absl::Status Comparison() {
+    SkipSpace();
+    const size_t field_at = at_;
     const std::string field = Word();
     if (field.empty()) return Wrong("expected a field");
+    if (field != "display_name" && field != "modality" && field != "kind" &&
+        field != "content_sha256" && field != "tags" && field != "create_time") {
+      return Wrong(
+          absl::StrCat("\"", field.substr(0, 40),
+                       "\" cannot be filtered by; fields are display_name, modality, kind, "
+                       "content_sha256, tags and create_time"),
+          field_at);
+    }
+    SkipSpace();
+    const size_t op_at = at_;
     const std::string op = Operator();
     if (op.empty()) return Wrong("expected one of = != < <= > >= :");
+    SkipSpace();
+    const size_t value_at = at_;
     auto value = Value();
     if (!value.ok()) return value.status();
     if (field == "tags") {
-      if (op != ":") return Wrong("tags takes : alone (tags:\"word\")");
+      if (op != ":") return Wrong("tags takes : alone (tags:\"word\")", op_at);
       condition_.sql +=
           "id IN (SELECT volume_id FROM volume_tags WHERE tag = " + Parameter(*value) + ")";
       return absl::OkStatus();
@@ -105,23 +121,17 @@ class FilterParser {
     if (field == "create_time") {
       absl::Time time;
       std::string error;
-      if (op == "!=" || op == ":" || op == "=") return Wrong("create_time takes < <= > >= alone");
+      if (op == "!=" || op == ":" || op == "=")
+        return Wrong("create_time takes < <= > >= alone", op_at);
       if (!absl::ParseTime(absl::RFC3339_full, *value, &time, &error)) {
-        return Wrong("create_time needs a time such as \"2026-11-24T12:00:00Z\"");
+        return Wrong("create_time needs a time such as \"2026-11-24T12:00:00Z\"", value_at);
       }
       condition_.sql += "create_us " + op + " " + Parameter(absl::ToUnixMicros(time));
       return absl::OkStatus();
     }
-    if (field != "display_name" && field != "modality" && field != "kind" &&
-        field != "content_sha256") {
-      return Wrong(absl::StrCat(
-          "\"", field.substr(0, 40),
-          "\" cannot be filtered by; fields are display_name, modality, kind, content_sha256, "
-          "tags and create_time"));
-    }
-    if (op != "=" && op != "!=") return Wrong(field + " takes = and != alone");
+    if (op != "=" && op != "!=") return Wrong(field + " takes = and != alone", op_at);
     if (field == "kind" && *value != "IMAGE" && *value != "LABELS")
-      return Wrong("kind is IMAGE or LABELS");
+      return Wrong("kind is IMAGE or LABELS", value_at);
     condition_.sql += field + (op == "=" ? " = " : " <> ") + Parameter(*value);
     return absl::OkStatus();
   }

@@ -1,6 +1,7 @@
 #include "server/volume_service.h"
 
 #include <algorithm>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "imaging/preview.h"
@@ -59,6 +60,7 @@ absl::Status Create(ServerState& state, Uploader& stream, v1::Volume* response) 
   };
   auto done = earlier();
   if (!done.ok() || *done) return done.status();
+  state.uploads->Expire(int64_t{3600} * state.config.upload_expiry_h());
   auto session = state.uploads->Begin(creation.request_id, *volume, header.offset());
   if (!session.ok()) return session.status();
   done = earlier();
@@ -71,6 +73,9 @@ absl::Status Create(ServerState& state, Uploader& stream, v1::Volume* response) 
       case v1::CreateVolumeRequest::kChunk: {
         const absl::Status status =
             (*session)->Append(request.chunk().data(), request.chunk().crc32());
+        // Such voxels can never become a volume; and half of one must not keep the disk full.
+        const std::string reason = ReasonOf(status);
+        if (reason == "NON_FINITE_VOXELS" || reason == "DISK_FULL") (*session)->Discard();
         if (!status.ok()) return status;
         break;
       }
@@ -100,11 +105,9 @@ absl::Status Create(ServerState& state, Uploader& stream, v1::Volume* response) 
   stored.volume.set_min_value(voxels->min);
   stored.volume.set_max_value(voxels->max);
   *stored.volume.mutable_create_time() = Now();
-  const auto guard = state.LockBlobs();
-  if (absl::Status status = state.blobs->Commit(voxels->path, voxels->sha256); !status.ok())
-    return status;
-  if (absl::Status status = state.metadata->AddVolume(stored, creation); !status.ok())
-    return status;
+  const absl::Status kept = state.StoreBlob(
+      voxels->path, voxels->sha256, [&] { return state.metadata->AddVolume(stored, creation); });
+  if (!kept.ok()) return kept;
   (*session)->Discard();
   *response = std::move(stored.volume);
   return absl::OkStatus();
@@ -116,29 +119,24 @@ absl::Status Update(ServerState& state, const v1::UpdateVolumeRequest& request,
   if (!id.ok()) return id.status();
   if (absl::Status status = CheckVolumeText(request.volume(), "volume."); !status.ok())
     return status;
-  auto stored = state.metadata->GetVolume(request.volume().name());
-  if (!stored.ok()) return stored.status();
-  v1::Volume volume = stored->volume;
-  google::protobuf::FieldMask mask = request.update_mask();
-  if (mask.paths().empty()) {
-    for (const char* path : {"display_name", "modality", "tags"}) mask.add_paths(path);
-  }
-  for (const std::string& path : mask.paths()) {
-    if (path == "display_name") {
-      volume.set_display_name(request.volume().display_name());
-    } else if (path == "modality") {
-      volume.set_modality(request.volume().modality());
-    } else if (path == "tags") {
-      *volume.mutable_tags() = request.volume().tags();
-    } else {
+  std::set<std::string> fields(request.update_mask().paths().begin(),
+                               request.update_mask().paths().end());
+  if (fields.empty()) fields = {"display_name", "modality", "tags"};
+  for (const std::string& field : fields) {
+    if (field != "display_name" && field != "modality" && field != "tags") {
       return absl::InvalidArgumentError(
-          absl::StrCat("update_mask: \"", path.substr(0, 60),
+          absl::StrCat("update_mask: \"", field.substr(0, 60),
                        "\" cannot be changed; display_name, modality and tags can"));
     }
   }
-  if (absl::Status status = state.metadata->UpdateVolume(volume); !status.ok()) return status;
-  *response = std::move(volume);
-  return absl::OkStatus();
+  const v1::Volume& wanted = request.volume();
+  auto updated = state.metadata->UpdateVolume(wanted.name(), [&](v1::Volume& volume) {
+    if (fields.count("display_name") > 0) volume.set_display_name(wanted.display_name());
+    if (fields.count("modality") > 0) volume.set_modality(wanted.modality());
+    if (fields.count("tags") > 0) *volume.mutable_tags() = wanted.tags();
+  });
+  if (updated.ok()) *response = *std::move(updated);
+  return updated.status();
 }
 
 absl::Status Preview(ServerState& state, const v1::PreviewVolumeRequest& request,
@@ -153,10 +151,17 @@ absl::Status Preview(ServerState& state, const v1::PreviewVolumeRequest& request
   options.window_min = request.window_min();
   options.window_max = request.window_max();
   if (request.max_edge() != 0) options.max_edge = request.max_edge();
-  auto png = PreviewPng(*volume, options);
-  if (!png.ok()) return png.status();
-  response->set_png(*std::move(png));
-  return absl::OkStatus();
+  // A picture of noise hardly compresses: it gets smaller until a message holds it.
+  constexpr int kLeastEdge = 16;
+  while (true) {
+    auto png = PreviewPng(*volume, options);
+    if (!png.ok()) return png.status();
+    if (png->size() <= kMaxChunkBytes || options.max_edge <= kLeastEdge) {
+      response->set_png(*std::move(png));
+      return absl::OkStatus();
+    }
+    options.max_edge = std::max(kLeastEdge, options.max_edge * 3 / 4);
+  }
 }
 
 }  // namespace
@@ -221,10 +226,10 @@ grpc::ServerUnaryReactor* VolumeServiceImpl::UpdateVolume(grpc::CallbackServerCo
 }
 
 grpc::ServerWriteReactor<v1::DownloadVolumeResponse>* VolumeServiceImpl::DownloadVolume(
-    grpc::CallbackServerContext*, const v1::DownloadVolumeRequest* request) {
+    grpc::CallbackServerContext* context, const v1::DownloadVolumeRequest* request) {
   using Writer = StreamWriter<v1::DownloadVolumeResponse>;
   return Writer::Start(
-      state_.calls,
+      context, state_.calls,
       [this, name = request->name(), offset = request->offset()](Writer& stream) -> absl::Status {
         auto id = IdOf("volumes", name, "name");
         if (!id.ok()) return id.status();
@@ -255,10 +260,7 @@ grpc::ServerUnaryReactor* VolumeServiceImpl::DeleteVolume(grpc::CallbackServerCo
   return HandleUnary(context, state_.calls, [this, request]() -> absl::Status {
     auto id = IdOf("volumes", request->name(), "name");
     if (!id.ok()) return id.status();
-    const auto guard = state_.LockBlobs();
-    auto unneeded = state_.metadata->DeleteVolume(request->name());
-    if (unneeded.ok() && !unneeded->empty()) state_.blobs->Remove(*unneeded);
-    return unneeded.status();
+    return state_.RemoveBlob([&] { return state_.metadata->DeleteVolume(request->name()); });
   });
 }
 

@@ -46,10 +46,10 @@ class Service:
     def start(self):
         port_file = self.folder / "port"
         port_file.unlink(missing_ok=True)
-        log = open(self.folder / "log", "a")
-        self.process = subprocess.Popen(
-            [BIN / "gvsld", "--data_dir", self.folder / "data", "--listen", "127.0.0.1:0",
-             "--port_file", port_file, *self.arguments], stderr=log)
+        with open(self.folder / "log", "a") as log:
+            self.process = subprocess.Popen(
+                [BIN / "gvsld", "--data_dir", self.folder / "data", "--listen", "127.0.0.1:0",
+                 "--port_file", port_file, *self.arguments], stderr=log)
         while not (port_file.exists() and port_file.read_text().strip()):
             if self.process.poll() is not None:
                 raise RuntimeError("gvsld did not start: " + (self.folder / "log").read_text())

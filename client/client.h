@@ -1,0 +1,108 @@
+// The client library of the GVSL service: volumes in, features out. Links neither LibTorch nor
+// DCMTK.
+//
+//   gvsl::Client client({"127.0.0.1:8500"});
+//   auto volume = client.Upload(*gvsl::ReadVolume("ct.nii.gz"), {}, nullptr);
+//   gvsl::v1::ExtractGlobalRequest request;
+//   request.add_volumes(volume->name());
+//   auto answer = client.ExtractGlobal(request);
+//
+// Statuses carry the server's words; ReasonOf (imaging/status_reason.h) gives its machine-readable
+// reason.
+#ifndef GVSL_CLIENT_CLIENT_H_
+#define GVSL_CLIENT_CLIENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gvsl/v1/features.pb.h"
+#include "gvsl/v1/models.pb.h"
+#include "gvsl/v1/server.pb.h"
+#include "gvsl/v1/volumes.pb.h"
+#include "imaging/volume.h"
+
+namespace gvsl {
+
+struct ClientOptions {
+  std::string server = "127.0.0.1:8500";  // HOST:PORT
+  double timeout_s = 0;                   // of every call; 0: none
+};
+
+// Told how far a transfer is, in bytes. May be empty.
+using ProgressFunction = std::function<void(int64_t done, int64_t total)>;
+
+// Receives dense features slice by slice, in order. A status that is not OK ends the call.
+class DenseReceiver {
+ public:
+  virtual ~DenseReceiver() = default;
+  virtual absl::Status Begin(const v1::ExtractDenseResponse::Header& header) = 0;
+  // One slice [channel][row][column] of header.type().
+  virtual absl::Status Slice(int64_t z, const char* data) = 0;
+};
+
+// Safe for concurrent use. Calls that a busy or restarting server refuses are tried again
+// (client/retry.h); a server that was never reached is reported at once.
+class Client {
+ public:
+  explicit Client(const ClientOptions& options);
+  ~Client();
+
+  // Ends every call under way, and every later one, with CANCELLED.
+  void CancelAll();
+  bool cancelled() const;
+
+  // OK if grpc.health.v1 says SERVING.
+  absl::Status CheckHealth();
+  absl::StatusOr<v1::ServerStatus> GetServerStatus();
+
+  // Uploads voxels. Of `about`, display name, kind (the volume's own wins), modality and tags are
+  // used. The same content with the same words is made once however often it is uploaded. A cut
+  // upload is resumed.
+  absl::StatusOr<v1::Volume> Upload(const Volume& volume, const v1::Volume& about,
+                                    const ProgressFunction& progress);
+  // Downloads voxels, resuming where the stream was cut.
+  absl::StatusOr<Volume> Download(const std::string& name, const ProgressFunction& progress);
+  absl::StatusOr<v1::Volume> GetVolume(const std::string& name);
+  // All pages, at most `limit` volumes (0: no limit).
+  absl::StatusOr<std::vector<v1::Volume>> ListVolumes(v1::ListVolumesRequest request,
+                                                      int64_t limit);
+  absl::StatusOr<v1::Volume> UpdateVolume(const v1::UpdateVolumeRequest& request);
+  // A PNG file.
+  absl::StatusOr<std::string> PreviewVolume(const v1::PreviewVolumeRequest& request);
+  absl::Status DeleteVolume(const std::string& name);
+
+  // Sends a model file; its name, size and words come from `header`, whose total_bytes is filled in
+  // here.
+  absl::StatusOr<v1::Model> ImportModel(const std::string& path,
+                                        v1::ImportModelRequest::Header header,
+                                        const ProgressFunction& progress);
+  absl::StatusOr<v1::Model> CreateModel(v1::CreateModelRequest request);
+  absl::StatusOr<v1::Model> GetModel(const std::string& name);
+  absl::StatusOr<std::vector<v1::Model>> ListModels();
+  // Writes the file aside and renames it to `path`.
+  absl::StatusOr<v1::Model> ExportModel(const v1::ExportModelRequest& request,
+                                        const std::string& path, const ProgressFunction& progress);
+  absl::StatusOr<v1::Model> SetDefaultModel(const std::string& name);
+  absl::Status DeleteModel(const std::string& name);
+
+  absl::StatusOr<v1::ExtractGlobalResponse> ExtractGlobal(const v1::ExtractGlobalRequest& request);
+  absl::StatusOr<v1::ExtractDenseResponse::Header> ExtractDense(
+      const v1::ExtractDenseRequest& request, DenseReceiver& receiver,
+      const ProgressFunction& progress);
+  absl::StatusOr<v1::SampleFeaturesResponse> SampleFeatures(
+      const v1::SampleFeaturesRequest& request);
+  absl::StatusOr<v1::PoolFeaturesResponse> PoolFeatures(const v1::PoolFeaturesRequest& request);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace gvsl
+
+#endif  // GVSL_CLIENT_CLIENT_H_

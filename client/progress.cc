@@ -1,0 +1,51 @@
+#include "client/progress.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <utility>
+
+namespace gvsl {
+namespace {
+
+constexpr int kCells = 30;
+constexpr std::chrono::milliseconds kRedraw{100};
+
+}  // namespace
+
+std::string ProgressLine(const std::string& label, int64_t done, int64_t total, double elapsed_s) {
+  const double share =
+      total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0) : 1;
+  const double rate = elapsed_s > 0 ? static_cast<double>(done) / elapsed_s : 0;  // bytes/s
+  const double left_s =
+      rate > 0 ? std::min(static_cast<double>(std::max<int64_t>(total - done, 0)) / rate, 359999.0)
+               : 0;
+  const int seconds = static_cast<int>(std::lround(left_s));
+  const size_t full = static_cast<size_t>(share * kCells);
+  char numbers[64];
+  std::snprintf(numbers, sizeof(numbers), "%3d%%  %.1f MB/s  %d:%02d",
+                static_cast<int>(share * 100), rate / 1e6, seconds / 60, seconds % 60);
+  return label + "  [" + std::string(full, '#') + std::string(kCells - full, ' ') + "] " + numbers;
+}
+
+ProgressBar::ProgressBar(std::string label)
+    : label_(std::move(label)), terminal_(isatty(STDERR_FILENO) == 1), begin_(Clock::now()) {}
+
+ProgressBar::~ProgressBar() {
+  if (visible_) std::fputs("\r\033[K", stderr);
+}
+
+void ProgressBar::Update(int64_t done, int64_t total) {
+  if (!terminal_) return;
+  const auto now = Clock::now();
+  if (visible_ && now - drawn_ < kRedraw) return;
+  const double elapsed_s = std::chrono::duration<double>(now - begin_).count();
+  std::fprintf(stderr, "\r%s\033[K", ProgressLine(label_, done, total, elapsed_s).c_str());
+  std::fflush(stderr);
+  drawn_ = now;
+  visible_ = true;
+}
+
+}  // namespace gvsl

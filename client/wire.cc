@@ -1,0 +1,72 @@
+#include "client/wire.h"
+
+#include <zlib.h>
+
+namespace gvsl {
+
+uint32_t ChecksumOf(const std::string& data) {
+  return static_cast<uint32_t>(
+      crc32(0, reinterpret_cast<const Bytef*>(data.data()), static_cast<uInt>(data.size())));
+}
+
+v1::Grid ToProto(const Grid& grid) {
+  v1::Grid message;
+  for (int i = 0; i < 3; ++i) {
+    message.add_size(grid.size[i]);
+    message.add_spacing_mm(grid.spacing_mm[i]);
+    message.add_origin_mm(grid.origin_mm[i]);
+  }
+  for (const Vec3& row : grid.direction) {
+    for (double component : row) message.add_direction(component);
+  }
+  return message;
+}
+
+v1::Volume::VoxelType ToProto(VoxelType type) {
+  switch (type) {
+    case VoxelType::kUint8:
+      return v1::Volume::UINT8;
+    case VoxelType::kInt16:
+      return v1::Volume::INT16;
+    case VoxelType::kUint16:
+      return v1::Volume::UINT16;
+    case VoxelType::kInt32:
+      return v1::Volume::INT32;
+    case VoxelType::kFloat32:
+      break;
+  }
+  return v1::Volume::FLOAT;
+}
+
+absl::StatusOr<Grid> FromProto(const v1::Grid& message) {
+  if (message.size_size() != 3 || message.spacing_mm_size() != 3 || message.origin_mm_size() != 3 ||
+      message.direction_size() != 9) {
+    return absl::InvalidArgumentError(
+        "grid: needs 3 values of size, spacing_mm and origin_mm, and 9 of direction");
+  }
+  Grid grid;
+  for (int i = 0; i < 3; ++i) {
+    grid.size[i] = message.size(i);
+    grid.spacing_mm[i] = message.spacing_mm(i);
+    grid.origin_mm[i] = message.origin_mm(i);
+    for (int j = 0; j < 3; ++j) grid.direction[i][j] = message.direction(3 * i + j);
+  }
+  return grid;
+}
+
+VoxelType FromProto(v1::Volume::VoxelType type) {
+  switch (type) {
+    case v1::Volume::INT16:
+      return VoxelType::kInt16;
+    case v1::Volume::UINT16:
+      return VoxelType::kUint16;
+    case v1::Volume::INT32:
+      return VoxelType::kInt32;
+    case v1::Volume::FLOAT:
+      return VoxelType::kFloat32;
+    default:
+      return VoxelType::kUint8;
+  }
+}
+
+}  // namespace gvsl

@@ -1,0 +1,28 @@
+// What the wire and our types share, for client and server: grids, voxel types, chunks.
+#ifndef GVSL_CLIENT_WIRE_H_
+#define GVSL_CLIENT_WIRE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "gvsl/v1/volumes.pb.h"
+#include "imaging/volume.h"
+
+namespace gvsl {
+
+// Bytes of a chunk at most: a message stays below 1 MiB with its envelope.
+constexpr size_t kMaxChunkBytes = (1 << 20) - 1024;
+// CRC-32 (zlib) of a chunk's bytes.
+uint32_t ChecksumOf(const std::string& data);
+
+v1::Grid ToProto(const Grid& grid);
+v1::Volume::VoxelType ToProto(VoxelType type);
+// INVALID_ARGUMENT that opens with "grid: " when values are missing; the grid itself is not judged.
+absl::StatusOr<Grid> FromProto(const v1::Grid& grid);
+VoxelType FromProto(v1::Volume::VoxelType type);
+
+}  // namespace gvsl
+
+#endif  // GVSL_CLIENT_WIRE_H_
