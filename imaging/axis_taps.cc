@@ -22,7 +22,7 @@ AxisFilter::AxisFilter(int64_t source_size, double ratio, Interpolation interpol
 
 void AxisFilter::At(double at, Taps& taps) const {
   const double last = static_cast<double>(size_ - 1);
-  taps.outside = at < -0.5 || at > last + 0.5;
+  taps.outside = !(at >= -0.5 && at <= last + 0.5);
   taps.weights.clear();
   if (taps.outside) return;
   at = std::clamp(at, 0.0, last);

@@ -22,6 +22,7 @@ class AxisFilter {
   // (imaging/resample.h).
   AxisFilter(int64_t source_size, double ratio, Interpolation interpolation);
 
+  bool anti_aliased() const { return !gaussian_.empty(); }
   // For the source coordinate `at` (voxels; 0 is the centre of the first).
   void At(double at, Taps& taps) const;
 

@@ -3,10 +3,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "imaging/metaimage_file.h"
@@ -46,6 +49,15 @@ absl::Status UnknownFormat(const std::string& path) {
       Shown(path), ": unknown extension; volumes are .nii, .nii.gz, .mha or .mhd files"));
 }
 
+absl::Status WriteRaw(const Volume& volume, const std::string& path) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(reinterpret_cast<const char*>(volume.bytes()),
+             static_cast<std::streamsize>(volume.byte_count()));
+  file.close();
+  if (file) return absl::OkStatus();
+  return absl::ResourceExhaustedError("writing broke off; is the disk full?");
+}
+
 absl::Status SyncFile(const std::string& path) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   const bool good = file >= 0 && fsync(file) == 0;
@@ -55,27 +67,43 @@ absl::Status SyncFile(const std::string& path) {
               : absl::UnavailableError(absl::StrCat("cannot sync: ", std::strerror(error)));
 }
 
-// Writes under a temporary name beside `path`, then renames.
-absl::Status WriteAside(const Volume& volume, const std::string& path, Format format) {
-  const std::filesystem::path target = path;
-  const std::filesystem::path folder = target.has_parent_path() ? target.parent_path() : ".";
+// Calls write(name) with a temporary name beside `target`, then renames what it wrote.
+template <typename Write>
+absl::Status WriteAside(const std::filesystem::path& target, const Write& write) {
+  static std::atomic<int> writes{0};
+  // The extension stays: MetaIO goes by it. The name may be as long as the file system allows.
+  const std::string name = target.filename().string();
+  const std::string aside =
+      (target.parent_path() / absl::StrCat(".aside.", getpid(), ".", writes++, ".")).string() +
+      name.substr(name.size() - std::min<size_t>(name.size(), 16));
+  absl::Status status = write(aside);
+  if (status.ok()) status = SyncFile(aside);
+  if (status.ok() && std::rename(aside.c_str(), target.c_str()) != 0) {
+    status = absl::UnavailableError(absl::StrCat("cannot rename: ", std::strerror(errno)));
+  }
+  std::error_code ignored;
+  if (!status.ok()) std::filesystem::remove(aside, ignored);
+  return status;
+}
+
+absl::Status Write(const Volume& volume, const std::filesystem::path& target, Format format) {
   std::error_code error;
+  const std::filesystem::path folder = target.has_parent_path() ? target.parent_path() : ".";
   if (!std::filesystem::is_directory(folder, error)) {
     return absl::NotFoundError(absl::StrCat("there is no folder ", Shown(folder.string())));
   }
-  // The extension stays: MetaIO goes by it.
-  const std::string aside =
-      (folder / absl::StrCat(".", getpid(), ".aside.", target.filename().string())).string();
-  const std::string data_name = format == Format::kMhd ? target.stem().string() + ".raw" : "";
-  absl::Status status = format == Format::kMha || format == Format::kMhd
-                            ? WriteMetaImage(volume, aside, data_name)
-                            : WriteNifti(volume, aside, format == Format::kNiftiGzip);
-  if (status.ok()) status = SyncFile(aside);
-  if (status.ok() && std::rename(aside.c_str(), path.c_str()) != 0) {
-    status = absl::UnavailableError(absl::StrCat("cannot rename: ", std::strerror(errno)));
+  std::string data_name;
+  if (format == Format::kMhd) {
+    data_name = target.stem().string() + ".raw";
+    absl::Status status = WriteAside(
+        folder / data_name, [&](const std::string& aside) { return WriteRaw(volume, aside); });
+    if (!status.ok()) return status;
   }
-  if (!status.ok()) std::filesystem::remove(aside, error);
-  return status;
+  return WriteAside(target, [&](const std::string& aside) {
+    return format == Format::kMha || format == Format::kMhd
+               ? WriteMetaImage(volume, aside, data_name)
+               : WriteNifti(volume, aside, format == Format::kNiftiGzip);
+  });
 }
 
 }  // namespace
@@ -92,7 +120,7 @@ absl::StatusOr<Volume> ReadVolume(const std::string& path, const ReadOptions& op
 absl::Status WriteVolume(const Volume& volume, const std::string& path) {
   const Format format = FormatOf(path);
   if (format == Format::kUnknown) return UnknownFormat(path);
-  return WithPath(WriteAside(volume, path, format), path);
+  return WithPath(Write(volume, path, format), path);
 }
 
 }  // namespace gvsl

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <type_traits>
 #include <vector>
@@ -85,7 +86,8 @@ ValueRange RangeOf(const Volume& volume) {
 
 double PercentileOf(const Volume& volume, double percent) {
   const int64_t count = volume.voxel_count();
-  int64_t rank = static_cast<int64_t>(std::ceil(percent / 100 * static_cast<double>(count)));
+  // In this order: 7 / 100.0 * 100 is above 7.
+  int64_t rank = static_cast<int64_t>(std::ceil(percent * static_cast<double>(count) / 100));
   rank = std::clamp<int64_t>(rank, 1, count);
   return VisitVoxelType(volume.type(), [&](auto zero) {
     using T = decltype(zero);
@@ -119,7 +121,9 @@ absl::StatusOr<LinearIntensity> MakeLinearIntensity(const IntensityRule& rule,
   }
   LinearIntensity linear;
   linear.offset = static_cast<float>(low - rule.shift);
-  linear.scale = high > low ? static_cast<float>(1 / (high - low)) : 0;
+  // A range below float32's reach is constant, too.
+  linear.scale =
+      high - low > std::numeric_limits<float>::min() ? static_cast<float>(1 / (high - low)) : 0;
   return linear;
 }
 

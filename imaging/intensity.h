@@ -24,10 +24,11 @@ struct LinearIntensity {
   float offset = 0;
   float scale = 1;
 };
-// A constant volume gives scale 0 (all zero). Percentiles are exact over all voxels (histogram for integer
-// types, selection in bounded memory for float32) and so do not depend on the voxels' order.
-// INVALID_ARGUMENT if the rule itself is wrong (low >= high, percentages outside 0..100).
-absl::StatusOr<LinearIntensity> MakeLinearIntensity(const IntensityRule& rule, const Volume& volume);
+// A constant volume gives scale 0 (all zero). Percentiles are exact over all voxels (histogram for
+// integer types, selection in bounded memory for float32) and so do not depend on the voxels'
+// order. INVALID_ARGUMENT if the rule itself is wrong (low >= high, percentages outside 0..100).
+absl::StatusOr<LinearIntensity> MakeLinearIntensity(const IntensityRule& rule,
+                                                    const Volume& volume);
 
 void ApplyIntensity(const LinearIntensity& intensity, float* values, int64_t count);
 

@@ -2,11 +2,13 @@
 
 #include <metaImage.h>
 #include <sys/stat.h>
+#include <zlib.h>
 
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <mutex>
 #include <sstream>
@@ -81,23 +83,109 @@ MET_ValueEnumType MetTypeOf(VoxelType type) {
   return MET_FLOAT;
 }
 
-// Bytes that the header's file of voxels can hold at most; refuses lists and patterns of files.
-absl::StatusOr<int64_t> RoomForVoxels(const MetaImage& image, const std::string& path) {
+// Where the voxels of a header lie: a file, opened at their first byte.
+struct VoxelFile {
+  std::ifstream stream;
+  int64_t bytes = 0;  // from the first voxel to the end of the file
+};
+
+// `header` is the stream that the header was read from. Refuses lists and patterns of files.
+absl::StatusOr<VoxelFile> OpenVoxels(const MetaImage& image, const std::string& path,
+                                     std::ifstream header, int64_t wanted) {
   const std::string name = image.ElementDataFileName();
   if (name.rfind("LIST", 0) == 0 || name.find('%') != std::string::npos) {
     return absl::InvalidArgumentError(
         "ElementDataFile: one file a slice is not read; write it as one .mha");
   }
-  std::filesystem::path data = path;
-  if (name != "LOCAL" && name != "Local" && name != "local") {
-    data = std::filesystem::path(path).parent_path() / name;
+  VoxelFile file;
+  int64_t offset = 0;
+  if (name == "LOCAL" || name == "Local" || name == "local") {
+    file.stream = std::move(header);
+    offset = file.stream.tellg();
+  } else {
+    const auto data = std::filesystem::path(path).parent_path() / name;
+    file.stream.open(data, std::ios::binary);
+    if (!file.stream) {
+      return absl::NotFoundError(
+          absl::StrCat("ElementDataFile: ", data.string(), ": ", std::strerror(errno)));
+    }
+    offset = std::max(image.HeaderSize(), -1);
   }
-  std::error_code error;
-  const auto bytes = std::filesystem::file_size(data, error);
-  if (error)
-    return absl::NotFoundError(
-        absl::StrCat("ElementDataFile: ", data.string(), ": ", error.message()));
-  return static_cast<int64_t>(bytes) * (image.CompressedData() ? kMaxDeflateRatio : 1);
+  file.stream.seekg(0, std::ios::end);
+  const int64_t end = file.stream.tellg();
+  if (offset < 0) offset = std::max<int64_t>(end - wanted, 0);  // HeaderSize = -1: the last bytes
+  file.bytes = std::max<int64_t>(end - offset, 0);
+  file.stream.seekg(offset);
+  return file;
+}
+
+// A zlib (or gzip) stream within a file.
+class Inflater {
+ public:
+  explicit Inflater(std::ifstream& file) : file_(file), input_(1 << 18) {
+    inflateInit2(&stream_, 15 + 32);  // 32: either wrapping
+  }
+  ~Inflater() { inflateEnd(&stream_); }
+  Inflater(const Inflater&) = delete;
+  Inflater& operator=(const Inflater&) = delete;
+
+  absl::StatusOr<int64_t> Read(uint8_t* out, int64_t count) {
+    int64_t at = 0;
+    while (at < count && !ended_) {
+      if (stream_.avail_in == 0) {
+        file_.read(input_.data(), static_cast<std::streamsize>(input_.size()));
+        stream_.next_in = reinterpret_cast<Bytef*>(input_.data());
+        stream_.avail_in = static_cast<unsigned>(file_.gcount());
+        if (stream_.avail_in == 0) break;
+      }
+      const unsigned room = static_cast<unsigned>(std::min<int64_t>(count - at, 1 << 30));
+      stream_.next_out = out + at;
+      stream_.avail_out = room;
+      const int result = inflate(&stream_, Z_NO_FLUSH);
+      at += room - stream_.avail_out;
+      ended_ = result == Z_STREAM_END;
+      if (result != Z_OK && result != Z_STREAM_END) {
+        return absl::DataLossError(absl::StrCat("the compressed voxels are corrupt (",
+                                                stream_.msg ? stream_.msg : "no zlib stream", ")"));
+      }
+    }
+    return at;
+  }
+
+  // To be called behind the last voxel: only at the stream's end is its checksum compared.
+  absl::Status CheckEnd() {
+    uint8_t more = 0;
+    const auto got = Read(&more, 1);
+    if (!got.ok()) return got.status();
+    if (*got > 0) {
+      return absl::InvalidArgumentError(
+          "the compressed voxels go on beyond what the header promises");
+    }
+    return ended_ ? absl::OkStatus() : absl::DataLossError("the compressed voxels break off");
+  }
+
+ private:
+  std::ifstream& file_;
+  std::vector<char> input_;
+  z_stream stream_ = {};
+  bool ended_ = false;
+};
+
+absl::Status ReadVoxels(VoxelFile& file, bool compressed, bool swap_bytes,
+                        const VoxelConverter& converter, Volume& volume) {
+  if (!compressed) {
+    return ReadSlices(
+        [&](uint8_t* out, int64_t count) -> absl::StatusOr<int64_t> {
+          file.stream.read(reinterpret_cast<char*>(out), count);
+          return static_cast<int64_t>(file.stream.gcount());
+        },
+        converter, swap_bytes, volume);
+  }
+  Inflater inflater(file.stream);
+  absl::Status status =
+      ReadSlices([&](uint8_t* out, int64_t count) { return inflater.Read(out, count); }, converter,
+                 swap_bytes, volume);
+  return status.ok() ? inflater.CheckEnd() : status;
 }
 
 absl::StatusOr<Grid> GridOf(const MetaImage& image) {
@@ -123,42 +211,42 @@ absl::StatusOr<Grid> GridOf(const MetaImage& image) {
 absl::StatusOr<Volume> ReadMetaImage(const std::string& path, const ReadOptions& options) {
   struct stat about = {};
   if (stat(path.c_str(), &about) != 0) return absl::NotFoundError(std::strerror(errno));
-  QuietErrors quiet;
   MetaImage image;
-  if (!image.CanRead(path.c_str()) || !image.Read(path.c_str(), false)) {
-    return absl::InvalidArgumentError("not a MetaImage, or its header is damaged");
+  std::ifstream header(path, std::ios::binary);
+  {
+    // MetaIO reads the header alone: it would need a second copy of compressed voxels.
+    const QuietErrors quiet;
+    if (!image.ReadStream(0, &header, false)) {
+      return absl::InvalidArgumentError("not a MetaImage, or its header is damaged");
+    }
   }
   if (image.ElementNumberOfChannels() != 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("ElementNumberOfChannels: ", image.ElementNumberOfChannels(),
                      "; only one is read (no RGB)"));
   }
+  if (!image.BinaryData()) {
+    return absl::InvalidArgumentError("BinaryData: voxels written as text are not read");
+  }
   auto stored = TypeOf(image.ElementType());
   if (!stored.ok()) return stored.status();
   auto grid = GridOf(image);
   if (!grid.ok()) return grid.status();
-  auto room = RoomForVoxels(image, path);
-  if (!room.ok()) return room.status();
-  const int64_t count = grid->voxel_count();
-  const int64_t wanted = count * static_cast<int64_t>(BytesPerStoredVoxel(*stored));
-  if (wanted > *room) {
-    return absl::DataLossError(absl::StrCat(
-        "the header promises ", wanted, " bytes of voxels, the file can hold ", *room, " at most"));
+  const int64_t wanted = grid->voxel_count() * static_cast<int64_t>(BytesPerStoredVoxel(*stored));
+  auto file = OpenVoxels(image, path, std::move(header), wanted);
+  if (!file.ok()) return file.status();
+  const int64_t room = file->bytes * (image.CompressedData() ? kMaxDeflateRatio : 1);
+  // Before memory is taken for what cannot be there.
+  if (wanted > room) {
+    return absl::DataLossError(absl::StrCat("the header promises ", wanted,
+                                            " bytes of voxels, the file can hold at most ", room,
+                                            "; it is truncated or its header is wrong"));
   }
-
   const VoxelConverter converter(*stored, 1, 0, options.kind);
   auto volume = Volume::Allocate(*grid, converter.type(), options.kind);
   if (!volume.ok()) return volume;
-  std::vector<uint8_t> staging;
-  if (!converter.is_copy()) staging.resize(static_cast<size_t>(wanted));
-  void* target = converter.is_copy() ? volume->mutable_bytes() : staging.data();
-  MetaImage reader;
-  if (!reader.Read(path.c_str(), true, target)) {
-    return absl::DataLossError(
-        "the file holds fewer voxels than its header promises, or they are corrupt");
-  }
-  absl::Status status = converter.is_copy() ? converter.Check(*volume, 0, count)
-                                            : converter.Convert(staging.data(), count, 0, *volume);
+  absl::Status status =
+      ReadVoxels(*file, image.CompressedData(), image.BinaryDataByteOrderMSB(), converter, *volume);
   if (!status.ok()) return status;
   return volume;
 }
@@ -181,10 +269,20 @@ absl::Status WriteMetaImage(const Volume& volume, const std::string& path,
   image.SetDoublePrecision(17);
   image.BinaryData(true);
   image.CompressedData(false);
-  if (!image.Write(path.c_str(), data_name.empty() ? nullptr : data_name.c_str())) {
-    return absl::InvalidArgumentError(
-        "cannot be written; check the folder's rights and the space on its disk");
+  image.ElementDataFileName(data_name.empty() ? "LOCAL" : data_name.c_str());
+  // MetaIO reports success on a full disk, so the voxels are written here.
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  const bool opened = file.is_open();
+  bool good = opened && image.WriteStream(&file, false);
+  if (good && data_name.empty()) {
+    file.write(reinterpret_cast<const char*>(volume.bytes()),
+               static_cast<std::streamsize>(volume.byte_count()));
   }
+  file.close();
+  good = good && file.good();
+  if (!opened)
+    return absl::InvalidArgumentError(absl::StrCat("cannot create it: ", std::strerror(errno)));
+  if (!good) return absl::ResourceExhaustedError("writing broke off; is the disk full?");
   return absl::OkStatus();
 }
 

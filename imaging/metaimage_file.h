@@ -9,7 +9,8 @@
 namespace gvsl {
 
 absl::StatusOr<Volume> ReadMetaImage(const std::string& path, const ReadOptions& options);
-// Writes to `path` itself (the caller renames). A `.mhd` gets its voxels in `data_name` beside it.
+// Writes to `path` itself (the caller renames). With a `data_name` it writes the header alone,
+// which tells of voxels in a file of that name beside it.
 absl::Status WriteMetaImage(const Volume& volume, const std::string& path,
                             const std::string& data_name);
 

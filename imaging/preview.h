@@ -16,9 +16,9 @@ struct PreviewOptions {
   int max_edge = 256;  // longest side of a plane in pixels, 16..512
 };
 
-// The three central planes (axial, coronal, sagittal; patient's right on the left of the picture, anterior
-// up in the axial plane, superior up in the others) side by side, in physical proportions, whatever the
-// volume's orientation. LABELS are coloured. INVALID_ARGUMENT for bad options.
+// The three central planes (axial, coronal, sagittal; patient's right on the left of the picture,
+// anterior up in the axial plane, superior up in the others) side by side, in physical proportions,
+// whatever the volume's orientation. LABELS are coloured. INVALID_ARGUMENT for bad options.
 absl::StatusOr<std::string> PreviewPng(const Volume& volume, const PreviewOptions& options);
 
 // An RGB picture of `width` x `height` pixels, rows from the top, 3 bytes a pixel, as a PNG.

@@ -31,9 +31,19 @@ struct AlignedView {
   std::array<double, 3> ratio;    // view coordinates from one target sample to the next
 };
 
+Vec3 AxisLengths(const Grid& grid) {
+  Vec3 length;
+  for (int i = 0; i < 3; ++i) {
+    length[i] = std::hypot(grid.direction[0][i], grid.direction[1][i], grid.direction[2][i]);
+  }
+  return length;
+}
+
 bool MakeAlignedView(const Grid& source, const Grid& target, AlignedView& view) {
   const std::array<int64_t, 3> strides = {1, source.size[0], source.size[0] * source.size[1]};
   const Vec3 first = source.PhysicalToIndex(target.origin_mm);
+  // Columns of a direction are unit vectors only within a tolerance.
+  const Vec3 source_length = AxisLengths(source), target_length = AxisLengths(target);
   std::array<bool, 3> used = {};
   for (int i = 0; i < 3; ++i) {
     int axis = -1;
@@ -41,6 +51,7 @@ bool MakeAlignedView(const Grid& source, const Grid& target, AlignedView& view) 
     for (int j = 0; j < 3; ++j) {
       double dot = 0;
       for (int r = 0; r < 3; ++r) dot += source.direction[r][j] * target.direction[r][i];
+      dot /= source_length[j] * target_length[i];
       if (std::abs(dot) > kParallelCosine && !used[j]) {
         axis = j;
         cosine = dot;
@@ -49,7 +60,8 @@ bool MakeAlignedView(const Grid& source, const Grid& target, AlignedView& view) 
     if (axis < 0) return false;
     used[axis] = true;
     view.size[i] = source.size[axis];
-    view.ratio[i] = target.spacing_mm[i] / source.spacing_mm[axis];
+    view.ratio[i] =
+        target.spacing_mm[i] * target_length[i] / (source.spacing_mm[axis] * source_length[axis]);
     view.stride[i] = strides[axis];
     view.first[i] = first[axis];
     if (cosine < 0) {
@@ -112,6 +124,69 @@ void AddScaled(const float* in, float weight, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] += weight * in[i];
 }
 
+// out = the weighted sum of `taps` runs of `count` values, `stride` apart.
+void Blend(const float* in, int64_t stride, const float* weights, int64_t taps, int64_t count,
+           float* out) {
+  if (taps == 2) {
+    const float first = weights[0], second = weights[1];
+    for (int64_t i = 0; i < count; ++i) out[i] = first * in[i] + second * in[i + stride];
+    return;
+  }
+  std::fill(out, out + count, 0.0f);
+  for (int64_t k = 0; k < taps; ++k) AddScaled(in + k * stride, weights[k], count, out);
+}
+
+template <typename To, typename From>
+To Saturated(From value) {
+  if constexpr (std::is_same_v<To, From> || std::is_floating_point_v<To>) {
+    return static_cast<To>(value);
+  } else {
+    return static_cast<To>(std::clamp(std::round(static_cast<double>(value)),
+                                      static_cast<double>(std::numeric_limits<To>::min()),
+                                      static_cast<double>(std::numeric_limits<To>::max())));
+  }
+}
+
+// The taps of every sample along one axis, in one piece of memory.
+class TapTable {
+ public:
+  TapTable() = default;
+  TapTable(const AxisFilter& filter, double first, double ratio, int64_t count) {
+    Taps taps;
+    for (int64_t n = 0; n < count; ++n) {
+      filter.At(first + static_cast<double>(n) * ratio, taps);
+      first_.push_back(taps.first);
+      weights_.insert(weights_.end(), taps.weights.begin(), taps.weights.end());
+      begin_.push_back(weights_.size());
+    }
+  }
+  // Source index of the first tap of sample n, and how many there are: none outside the source.
+  int64_t first(int64_t n) const { return first_[static_cast<size_t>(n)]; }
+  int64_t count(int64_t n) const {
+    return static_cast<int64_t>(begin_[static_cast<size_t>(n) + 1] -
+                                begin_[static_cast<size_t>(n)]);
+  }
+  const float* weights(int64_t n) const { return weights_.data() + begin_[static_cast<size_t>(n)]; }
+  // First source index that samples [begin, end) need, and the one behind the last.
+  std::pair<int64_t, int64_t> Range(int64_t begin, int64_t end) const {
+    int64_t low = std::numeric_limits<int64_t>::max(), high = 0;
+    for (int64_t n = begin; n < end; ++n) {
+      if (count(n) == 0) continue;
+      low = std::min(low, first(n));
+      high = std::max(high, first(n) + count(n));
+    }
+    return {std::min(low, high), high};
+  }
+  void Shift(int64_t by) {
+    for (int64_t& first : first_) first -= by;
+  }
+
+ private:
+  std::vector<int64_t> first_;
+  std::vector<size_t> begin_ = {0};
+  std::vector<float> weights_;
+};
+
 }  // namespace
 
 struct Resampler::Impl {
@@ -121,23 +196,20 @@ struct Resampler::Impl {
   const float outside;
   bool separable = false;
   AlignedView view;
-  std::array<std::vector<Taps>, 3> taps;  // separable: of every target index along each axis
-  std::vector<AxisFilter> filters;        // oblique: of each source axis
-  Vec3 index_origin = {0, 0, 0};          // oblique: source index of the target's first voxel,
-  std::array<Vec3, 3> index_step = {};    // and from each to the next along a target axis
+  std::array<TapTable, 3> taps;         // separable: of the target along each axis
+  std::vector<AxisFilter> filters;      // oblique: of each source axis
+  bool anti_aliased = false;            // oblique: more than two taps along an axis
+  Vec3 index_origin = {0, 0, 0};        // oblique: source index of the target's first voxel,
+  std::array<Vec3, 3> index_step = {};  // and from each to the next along a target axis
 
   Impl(const Volume& v, const Grid& t, Interpolation i, float o)
       : volume(v), target(t), interpolation(i), outside(o) {
     const Grid& source = volume.grid();
     separable = MakeAlignedView(source, target, view);
     if (separable) {
-      for (int axis = 0; axis < 3; ++axis) {
-        const AxisFilter filter(view.size[axis], view.ratio[axis], interpolation);
-        taps[axis].resize(static_cast<size_t>(target.size[axis]));
-        for (int64_t n = 0; n < target.size[axis]; ++n) {
-          filter.At(view.first[axis] + static_cast<double>(n) * view.ratio[axis],
-                    taps[axis][static_cast<size_t>(n)]);
-        }
+      for (size_t axis = 0; axis < 3; ++axis) {
+        taps[axis] = TapTable(AxisFilter(view.size[axis], view.ratio[axis], interpolation),
+                              view.first[axis], view.ratio[axis], target.size[axis]);
       }
       CropView();
       return;
@@ -153,6 +225,7 @@ struct Resampler::Impl {
       const double ratio = std::max({std::abs(index_step[0][axis]), std::abs(index_step[1][axis]),
                                      std::abs(index_step[2][axis])});
       filters.emplace_back(source.size[axis], ratio, interpolation);
+      anti_aliased |= filters.back().anti_aliased();
     }
   }
 
@@ -160,121 +233,229 @@ struct Resampler::Impl {
   // little.
   void CropView() {
     for (size_t axis = 0; axis < 2; ++axis) {
-      int64_t low = view.size[axis], high = 0;
-      for (const Taps& t : taps[axis]) {
-        if (t.outside) continue;
-        low = std::min(low, t.first);
-        high = std::max(high, t.first + static_cast<int64_t>(t.weights.size()));
-      }
-      view.size[axis] = std::max<int64_t>(high - low, 0);
+      const auto [low, high] = taps[axis].Range(0, target.size[axis]);
+      view.size[axis] = high - low;
       view.base += low * view.stride[axis];
-      for (Taps& t : taps[axis]) t.first -= low;
+      taps[axis].Shift(low);
     }
-  }
-
-  // Source slices of the view that target slices [begin, end) need.
-  std::pair<int64_t, int64_t> SourceRange(int64_t begin, int64_t end) const {
-    int64_t low = view.size[2], high = 0;
-    for (int64_t z = begin; z < end; ++z) {
-      const Taps& t = taps[2][static_cast<size_t>(z)];
-      if (t.outside) continue;
-      low = std::min(low, t.first);
-      high = std::max(high, t.first + static_cast<int64_t>(t.weights.size()));
-    }
-    return {low, std::max(low, high)};
   }
 
   template <typename T>
   void Separable(int64_t z_begin, int64_t z_end, float* out, int threads) const {
     const int64_t plane = target.size[0] * target.size[1];
-    std::vector<float> source;
+    const int64_t source_plane = view.size[0] * view.size[1];
+    std::vector<float> source, slice;
     for (int64_t z = z_begin; z < z_end;) {
       int64_t end = z + 1;
-      std::pair<int64_t, int64_t> range = SourceRange(z, end);
+      std::pair<int64_t, int64_t> range = taps[2].Range(z, end);
+      if (range.second - range.first > kMaxSourceSlices) {
+        ManySlices<T>(z, threads, source, slice);
+        std::vector<float> row;
+        OnePlane(slice.data(), row, out + (z - z_begin) * plane);
+        z = end;
+        continue;
+      }
       while (end < z_end && end - z < kMaxBlockSlices) {
-        const auto wider = SourceRange(z, end + 1);
+        const auto wider = taps[2].Range(z, end + 1);
         if (wider.second - wider.first > kMaxSourceSlices) break;
         range = wider;
         ++end;
       }
-      source.resize(
-          static_cast<size_t>((range.second - range.first) * view.size[0] * view.size[1]));
+      source.resize(static_cast<size_t>((range.second - range.first) * source_plane));
       Gather(volume.voxels<T>(), view, range.first, range.second, threads, source.data());
       ParallelFor(end - z, threads, [&](int64_t begin, int64_t stop) {
-        std::vector<float> slice, rows;
-        for (int64_t n = begin; n < stop; ++n) {
-          OneSlice(source.data(), range.first, z + n, slice, rows, out + (z + n - z_begin) * plane);
+        std::vector<float> blend, row;
+        for (int64_t n = z + begin; n < z + stop; ++n) {
+          OneSlice(source.data(), range.first, n, blend, row, out + (n - z_begin) * plane);
         }
       });
       z = end;
     }
   }
 
-  // Along slices, then rows, then columns: always in the target's order of axes.
-  void OneSlice(const float* source, int64_t source_first, int64_t z, std::vector<float>& slice,
-                std::vector<float>& row, float* out) const {
-    const int64_t columns = view.size[0], source_plane = columns * view.size[1];
-    const Taps& tz = taps[2][static_cast<size_t>(z)];
-    if (tz.outside) {
-      std::fill(out, out + target.size[0] * target.size[1], outside);
-      return;
-    }
-    const float* first = source + (tz.first - source_first) * source_plane;
-    const float* flat = first;  // one tap: no copy
-    if (tz.weights.size() > 1) {
-      slice.assign(static_cast<size_t>(source_plane), 0);
-      for (size_t k = 0; k < tz.weights.size(); ++k) {
-        AddScaled(first + static_cast<int64_t>(k) * source_plane, tz.weights[k], source_plane,
-                  slice.data());
-      }
-      flat = slice.data();
-    }
-    for (int64_t y = 0; y < target.size[1]; ++y) {
-      float* line = out + y * target.size[0];
-      const Taps& ty = taps[1][static_cast<size_t>(y)];
-      if (ty.outside) {
-        std::fill(line, line + target.size[0], outside);
-        continue;
-      }
-      row.assign(static_cast<size_t>(columns), 0);
-      for (size_t k = 0; k < ty.weights.size(); ++k) {
-        AddScaled(flat + (ty.first + static_cast<int64_t>(k)) * columns, ty.weights[k], columns,
-                  row.data());
-      }
-      for (int64_t x = 0; x < target.size[0]; ++x) {
-        const Taps& tx = taps[0][static_cast<size_t>(x)];
-        float sum = 0;
-        for (size_t k = 0; k < tx.weights.size(); ++k) {
-          sum += tx.weights[k] * row[static_cast<size_t>(tx.first) + k];
-        }
-        line[x] = tx.outside ? outside : sum;
+  // The source slices of target slice z, blended: few of them in memory at a time.
+  template <typename T>
+  void ManySlices(int64_t z, int threads, std::vector<float>& source,
+                  std::vector<float>& blend) const {
+    const int64_t source_plane = view.size[0] * view.size[1];
+    const int64_t first = taps[2].first(z), count = taps[2].count(z);
+    blend.assign(static_cast<size_t>(source_plane), 0);
+    source.resize(static_cast<size_t>(std::min(count, kMaxSourceSlices) * source_plane));
+    for (int64_t done = 0; done < count; done += kMaxSourceSlices) {
+      const int64_t part = std::min(count - done, kMaxSourceSlices);
+      Gather(volume.voxels<T>(), view, first + done, first + done + part, threads, source.data());
+      for (int64_t k = 0; k < part; ++k) {
+        AddScaled(source.data() + k * source_plane, taps[2].weights(z)[done + k], source_plane,
+                  blend.data());
       }
     }
   }
 
-  template <typename T>
-  void Oblique(int64_t z_begin, int64_t z_end, float* out, int threads) const {
-    const T* voxels = volume.voxels<T>();
+  // Along slices, then rows, then columns: always in the target's order of axes.
+  void OneSlice(const float* source, int64_t source_first, int64_t z, std::vector<float>& blend,
+                std::vector<float>& row, float* out) const {
+    const int64_t source_plane = view.size[0] * view.size[1];
+    const int64_t count = taps[2].count(z);
+    if (count == 0) {
+      std::fill(out, out + target.size[0] * target.size[1], outside);
+      return;
+    }
+    const float* first = source + (taps[2].first(z) - source_first) * source_plane;
+    blend.resize(static_cast<size_t>(source_plane));
+    Blend(first, source_plane, taps[2].weights(z), count, source_plane, blend.data());
+    OnePlane(blend.data(), row, out);
+  }
+
+  // One slice of the target from its blended source slices.
+  void OnePlane(const float* blend, std::vector<float>& row, float* out) const {
+    const int64_t columns = view.size[0];
+    row.resize(static_cast<size_t>(columns));
+    for (int64_t y = 0; y < target.size[1]; ++y) {
+      float* line = out + y * target.size[0];
+      if (taps[1].count(y) == 0) {
+        std::fill(line, line + target.size[0], outside);
+        continue;
+      }
+      Blend(blend + taps[1].first(y) * columns, columns, taps[1].weights(y), taps[1].count(y),
+            columns, row.data());
+      for (int64_t x = 0; x < target.size[0]; ++x) {
+        const int64_t count = taps[0].count(x);
+        const float* in = row.data() + taps[0].first(x);
+        const float* weights = taps[0].weights(x);
+        float sum = 0;
+        for (int64_t k = 0; k < count; ++k) sum += weights[k] * in[k];
+        line[x] = count == 0 ? outside : sum;
+      }
+    }
+  }
+
+  // Nearest voxels, exactly as they are where T is Out.
+  template <typename T, typename Out>
+  void Nearest(int64_t z_begin, int64_t z_end, Out* out, int threads) const {
+    const Out fill = Saturated<Out>(outside);
     const int64_t rows = target.size[1];
     ParallelFor((z_end - z_begin) * rows, threads, [&](int64_t begin, int64_t end) {
-      Taps t[3];
       for (int64_t line = begin; line < end; ++line) {
-        const double y = static_cast<double>(line % rows);
-        const double z = static_cast<double>(z_begin + line / rows);
-        float* values = out + line * target.size[0];
-        for (int64_t x = 0; x < target.size[0]; ++x) {
-          bool out_of_source = false;
-          for (int r = 0; r < 3 && !out_of_source; ++r) {
-            filters[static_cast<size_t>(r)].At(index_origin[r] +
-                                                   index_step[0][r] * static_cast<double>(x) +
-                                                   index_step[1][r] * y + index_step[2][r] * z,
-                                               t[r]);
-            out_of_source = t[r].outside;
-          }
-          values[x] = out_of_source ? outside : Product(voxels, t);
+        const int64_t y = line % rows, z = z_begin + line / rows;
+        Out* values = out + line * target.size[0];
+        if (separable) {
+          NearestAligned<T>(y, z, fill, values);
+        } else {
+          NearestOblique<T>(y, z, fill, values);
         }
       }
     });
+  }
+
+  template <typename T, typename Out>
+  void NearestAligned(int64_t y, int64_t z, Out fill, Out* values) const {
+    if (taps[1].count(y) == 0 || taps[2].count(z) == 0) {
+      std::fill(values, values + target.size[0], fill);
+      return;
+    }
+    const T* in = volume.voxels<T>() + view.base + taps[1].first(y) * view.stride[1] +
+                  taps[2].first(z) * view.stride[2];
+    for (int64_t x = 0; x < target.size[0]; ++x) {
+      values[x] =
+          taps[0].count(x) == 0 ? fill : Saturated<Out>(in[taps[0].first(x) * view.stride[0]]);
+    }
+  }
+
+  template <typename T, typename Out>
+  void NearestOblique(int64_t y, int64_t z, Out fill, Out* values) const {
+    const auto& size = volume.grid().size;
+    const Vec3 start = LineStart(y, z);
+    for (int64_t x = 0; x < target.size[0]; ++x) {
+      std::array<int64_t, 3> index;
+      bool inside = true;
+      for (int r = 0; r < 3; ++r) {
+        const double at = start[r] + index_step[0][r] * static_cast<double>(x);
+        const double last = static_cast<double>(size[r] - 1);
+        inside = inside && at >= -0.5 && at <= last + 0.5;
+        index[r] = inside ? static_cast<int64_t>(std::clamp(at, 0.0, last) + 0.5) : 0;
+      }
+      values[x] =
+          inside ? Saturated<Out>(
+                       volume.voxels<T>()[(index[2] * size[1] + index[1]) * size[0] + index[0]])
+                 : fill;
+    }
+  }
+
+  // Source index of the first voxel of a row of the target.
+  Vec3 LineStart(int64_t y, int64_t z) const {
+    Vec3 start;
+    for (int r = 0; r < 3; ++r) {
+      start[r] = index_origin[r] + index_step[1][r] * static_cast<double>(y) +
+                 index_step[2][r] * static_cast<double>(z);
+    }
+    return start;
+  }
+
+  template <typename T>
+  void Oblique(int64_t z_begin, int64_t z_end, float* out, int threads) const {
+    const int64_t rows = target.size[1];
+    ParallelFor((z_end - z_begin) * rows, threads, [&](int64_t begin, int64_t end) {
+      for (int64_t line = begin; line < end; ++line) {
+        const Vec3 start = LineStart(line % rows, z_begin + line / rows);
+        float* values = out + line * target.size[0];
+        if (anti_aliased) {
+          FilteredLine<T>(start, values);
+        } else {
+          LinearLine<T>(start, values);
+        }
+      }
+    });
+  }
+
+  // Eight neighbours of every voxel.
+  template <typename T>
+  void LinearLine(const Vec3& start, float* values) const {
+    const auto& size = volume.grid().size;
+    const T* voxels = volume.voxels<T>();
+    const double last[3] = {static_cast<double>(size[0] - 1), static_cast<double>(size[1] - 1),
+                            static_cast<double>(size[2] - 1)};
+    const int64_t row = size[0], plane = size[0] * size[1];
+    for (int64_t x = 0; x < target.size[0]; ++x) {
+      int64_t low[3];
+      float fraction[3];
+      bool inside = true;
+      for (int r = 0; r < 3; ++r) {
+        double at = start[r] + index_step[0][r] * static_cast<double>(x);
+        inside = inside && at >= -0.5 && at <= last[r] + 0.5;
+        at = inside ? std::clamp(at, 0.0, last[r]) : 0;
+        low[r] = std::min(static_cast<int64_t>(at), size[r] - 2);
+        fraction[r] = static_cast<float>(at - static_cast<double>(low[r]));
+      }
+      if (!inside) {
+        values[x] = outside;
+        continue;
+      }
+      const T* in = voxels + low[2] * plane + low[1] * row + low[0];
+      const auto along_row = [&](const T* pair) {
+        const float first = static_cast<float>(pair[0]), second = static_cast<float>(pair[1]);
+        return first + fraction[0] * (second - first);
+      };
+      const float near_first = along_row(in), near_second = along_row(in + row);
+      const float far_first = along_row(in + plane), far_second = along_row(in + plane + row);
+      const float near = near_first + fraction[1] * (near_second - near_first);
+      const float far = far_first + fraction[1] * (far_second - far_first);
+      values[x] = near + fraction[2] * (far - near);
+    }
+  }
+
+  template <typename T>
+  void FilteredLine(const Vec3& start, float* values) const {
+    const T* voxels = volume.voxels<T>();
+    Taps t[3];
+    for (int64_t x = 0; x < target.size[0]; ++x) {
+      bool out_of_source = false;
+      for (int r = 0; r < 3 && !out_of_source; ++r) {
+        filters[static_cast<size_t>(r)].At(start[r] + index_step[0][r] * static_cast<double>(x),
+                                           t[r]);
+        out_of_source = t[r].outside;
+      }
+      values[x] = out_of_source ? outside : Product(voxels, t);
+    }
   }
 
   template <typename T>
@@ -306,7 +487,9 @@ const Grid& Resampler::target() const { return impl_->target; }
 void Resampler::Slices(int64_t z_begin, int64_t z_end, float* out, int threads) const {
   VisitVoxelType(impl_->volume.type(), [&](auto zero) {
     using T = decltype(zero);
-    if (impl_->separable) {
+    if (impl_->interpolation == Interpolation::kNearest) {
+      impl_->Nearest<T>(z_begin, z_end, out, threads);
+    } else if (impl_->separable) {
       impl_->Separable<T>(z_begin, z_end, out, threads);
     } else {
       impl_->Oblique<T>(z_begin, z_end, out, threads);
@@ -314,20 +497,10 @@ void Resampler::Slices(int64_t z_begin, int64_t z_end, float* out, int threads) 
   });
 }
 
-namespace {
-
-template <typename T>
-T Saturated(double value) {
-  if constexpr (std::is_integral_v<T>) {
-    return static_cast<T>(std::clamp(std::round(value),
-                                     static_cast<double>(std::numeric_limits<T>::min()),
-                                     static_cast<double>(std::numeric_limits<T>::max())));
-  } else {
-    return static_cast<T>(value);
-  }
+void Resampler::Labels(int64_t z_begin, int64_t z_end, int32_t* out, int threads) const {
+  VisitVoxelType(impl_->volume.type(),
+                 [&](auto zero) { impl_->Nearest<decltype(zero)>(z_begin, z_end, out, threads); });
 }
-
-}  // namespace
 
 absl::StatusOr<Volume> Resample(const Volume& volume, const Grid& target,
                                 Interpolation interpolation, VoxelType type, float outside) {
@@ -336,16 +509,30 @@ absl::StatusOr<Volume> Resample(const Volume& volume, const Grid& target,
   result->set_modality(volume.modality());
   if (volume.kind() == VolumeKind::kLabels) interpolation = Interpolation::kNearest;
   const Resampler resampler(volume, target, interpolation, outside);
+  if (interpolation == Interpolation::kNearest) {
+    VisitVoxelType(volume.type(), [&](auto from) {
+      VisitVoxelType(type, [&](auto to) {
+        resampler.impl_->Nearest<decltype(from)>(0, target.size[2],
+                                                 result->mutable_voxels<decltype(to)>(), 0);
+      });
+    });
+    return result;
+  }
+  if (type == VoxelType::kFloat32) {
+    resampler.Slices(0, target.size[2], result->mutable_voxels<float>());
+    return result;
+  }
   const int64_t plane = target.size[0] * target.size[1];
   std::vector<float> slab(static_cast<size_t>(std::min(kMaxBlockSlices, target.size[2]) * plane));
   for (int64_t z = 0; z < target.size[2]; z += kMaxBlockSlices) {
     const int64_t end = std::min(z + kMaxBlockSlices, target.size[2]);
     resampler.Slices(z, end, slab.data());
-    VisitVoxelType(type, [&](auto zero) {
-      using T = decltype(zero);
+    VisitVoxelType(type, [&](auto to) {
+      using T = decltype(to);
       T* out = result->mutable_voxels<T>() + z * plane;
-      for (int64_t i = 0; i < (end - z) * plane; ++i)
-        out[i] = Saturated<T>(slab[static_cast<size_t>(i)]);
+      ParallelFor((end - z) * plane, 0, [&](int64_t from, int64_t stop) {
+        for (int64_t i = from; i < stop; ++i) out[i] = Saturated<T>(slab[static_cast<size_t>(i)]);
+      });
     });
   }
   return result;
@@ -353,6 +540,13 @@ absl::StatusOr<Volume> Resample(const Volume& volume, const Grid& target,
 
 absl::StatusOr<Volume> CropOrPad(const Volume& volume, const std::array<int64_t, 3>& begin,
                                  const std::array<int64_t, 3>& size, double outside) {
+  constexpr int64_t kFarthest = int64_t{1} << 20;
+  for (int i = 0; i < 3; ++i) {
+    if (begin[i] < -kFarthest || begin[i] > kFarthest) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("begin[", i, "]: ", begin[i], " voxels; it lies far from any volume"));
+    }
+  }
   const Grid& source = volume.grid();
   Grid grid = source;
   grid.size = size;

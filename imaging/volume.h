@@ -3,8 +3,8 @@
 //   auto volume = gvsl::Volume::Allocate(grid, VoxelType::kInt16, VolumeKind::kImage);
 //   int16_t* voxels = volume->mutable_voxels<int16_t>();   // [slice][row][column]
 //
-// Physical space is LPS in millimetres, as in DICOM and ITK. Index axis 0 runs along columns (fastest in
-// memory), 1 along rows, 2 along slices; an index is a voxel centre.
+// Physical space is LPS in millimetres, as in DICOM and ITK. Index axis 0 runs along columns
+// (fastest in memory), 1 along rows, 2 along slices; an index is a voxel centre.
 #ifndef GVSL_IMAGING_VOLUME_H_
 #define GVSL_IMAGING_VOLUME_H_
 
@@ -22,7 +22,8 @@ namespace gvsl {
 using Vec3 = std::array<double, 3>;
 using Mat3 = std::array<Vec3, 3>;  // row by row
 
-// The voxel lattice. `direction[r][i]` is component r (L, P, S) of the unit vector along index axis i.
+// The voxel lattice. `direction[r][i]` is component r (L, P, S) of the unit vector along index axis
+// i.
 struct Grid {
   std::array<int64_t, 3> size = {0, 0, 0};  // columns, rows, slices
   Vec3 spacing_mm = {1, 1, 1};
@@ -39,8 +40,8 @@ bool operator==(const Grid& a, const Grid& b);
 inline bool operator!=(const Grid& a, const Grid& b) { return !(a == b); }
 
 // OK if a volume can live on this grid: every size 2..65535 and at most 2^33 voxels in all, spacing
-// 0.001..1000 mm, all numbers finite, direction orthonormal within 1e-3. Otherwise INVALID_ARGUMENT that
-// names the field ("grid.spacing_mm[2]: ...").
+// 0.001..1000 mm, all numbers finite, direction orthonormal within 1e-3. Otherwise INVALID_ARGUMENT
+// that names the field ("grid.spacing_mm[2]: ...").
 absl::Status ValidateGrid(const Grid& grid);
 
 enum class VoxelType { kUint8, kInt16, kUint16, kInt32, kFloat32 };
@@ -52,38 +53,54 @@ const char* VoxelTypeName(VoxelType type);  // "uint8", ...
 template <typename T>
 struct VoxelTypeOf;
 template <>
-struct VoxelTypeOf<uint8_t> { static constexpr VoxelType value = VoxelType::kUint8; };
+struct VoxelTypeOf<uint8_t> {
+  static constexpr VoxelType value = VoxelType::kUint8;
+};
 template <>
-struct VoxelTypeOf<int16_t> { static constexpr VoxelType value = VoxelType::kInt16; };
+struct VoxelTypeOf<int16_t> {
+  static constexpr VoxelType value = VoxelType::kInt16;
+};
 template <>
-struct VoxelTypeOf<uint16_t> { static constexpr VoxelType value = VoxelType::kUint16; };
+struct VoxelTypeOf<uint16_t> {
+  static constexpr VoxelType value = VoxelType::kUint16;
+};
 template <>
-struct VoxelTypeOf<int32_t> { static constexpr VoxelType value = VoxelType::kInt32; };
+struct VoxelTypeOf<int32_t> {
+  static constexpr VoxelType value = VoxelType::kInt32;
+};
 template <>
-struct VoxelTypeOf<float> { static constexpr VoxelType value = VoxelType::kFloat32; };
+struct VoxelTypeOf<float> {
+  static constexpr VoxelType value = VoxelType::kFloat32;
+};
 
 // Calls f(T{}) with T the C++ type of `type`.
 template <typename F>
 decltype(auto) VisitVoxelType(VoxelType type, F&& f) {
   switch (type) {
-    case VoxelType::kUint8: return f(uint8_t{});
-    case VoxelType::kInt16: return f(int16_t{});
-    case VoxelType::kUint16: return f(uint16_t{});
-    case VoxelType::kInt32: return f(int32_t{});
-    case VoxelType::kFloat32: break;
+    case VoxelType::kUint8:
+      return f(uint8_t{});
+    case VoxelType::kInt16:
+      return f(int16_t{});
+    case VoxelType::kUint16:
+      return f(uint16_t{});
+    case VoxelType::kInt32:
+      return f(int32_t{});
+    case VoxelType::kFloat32:
+      break;
   }
   return f(float{});
 }
 
-// Owns its voxels, on the heap or as a private mapping of a file. Movable, not copyable: a CT of 512 MB is
-// never copied by accident. Const access from several threads is safe.
+// Owns its voxels, on the heap or as a private mapping of a file. Movable, not copyable: a CT of
+// 512 MB is never copied by accident. Const access from several threads is safe.
 class Volume {
  public:
   Volume() = default;
   Volume(Volume&&) = default;
   Volume& operator=(Volume&&) = default;
 
-  // Zeroed voxels. INVALID_ARGUMENT for a bad grid or float LABELS, RESOURCE_EXHAUSTED without memory.
+  // Zeroed voxels. INVALID_ARGUMENT for a bad grid or float LABELS, RESOURCE_EXHAUSTED without
+  // memory.
   static absl::StatusOr<Volume> Allocate(const Grid& grid, VoxelType type, VolumeKind kind);
 
   // Voxels read on demand from a file of raw little-endian voxels, which must not change meanwhile.
@@ -104,9 +121,13 @@ class Volume {
 
   // T must match type().
   template <typename T>
-  const T* voxels() const { return reinterpret_cast<const T*>(data_.get()); }
+  const T* voxels() const {
+    return reinterpret_cast<const T*>(data_.get());
+  }
   template <typename T>
-  T* mutable_voxels() { return reinterpret_cast<T*>(data_.get()); }
+  T* mutable_voxels() {
+    return reinterpret_cast<T*>(data_.get());
+  }
 
   // DICOM modality code ("CT", "MR", ...), empty if unknown.
   const std::string& modality() const { return modality_; }

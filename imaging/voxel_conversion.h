@@ -3,6 +3,7 @@
 #define GVSL_IMAGING_VOXEL_CONVERSION_H_
 
 #include <cstdint>
+#include <functional>
 
 #include "imaging/volume.h"
 
@@ -34,6 +35,7 @@ class VoxelConverter {
   VoxelType type() const { return type_; }
   // True if the stored bytes are the volume's: they may be read straight into it.
   bool is_copy() const { return copy_; }
+  StoredType stored() const { return stored_; }
 
   // Converts `count` stored voxels (native byte order) to the volume's voxels from `first` on.
   // INVALID_ARGUMENT if one is not finite, or does not fit the volume's type; the message has its
@@ -48,6 +50,15 @@ class VoxelConverter {
   VoxelType type_;
   bool copy_;
 };
+
+// Puts the next `count` bytes of a file at `out`, and returns how many there were.
+using ByteReader = std::function<absl::StatusOr<int64_t>(uint8_t* out, int64_t count)>;
+
+// Fills `volume` with a file's voxels slice by slice: straight into it, or through one slice of
+// memory where values convert. `swap_bytes`: they are stored in the other byte order. DATA_LOSS
+// where the file ends early.
+absl::Status ReadSlices(const ByteReader& read, const VoxelConverter& converter, bool swap_bytes,
+                        Volume& volume);
 
 }  // namespace gvsl
 
