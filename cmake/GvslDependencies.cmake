@@ -4,6 +4,10 @@ find_package(Threads REQUIRED)
 # LibTorch: Debian's package, a download from pytorch.org, or the one inside a Python installation
 # (cmake -DCMAKE_PREFIX_PATH="$(python3 -c 'import torch; print(torch.utils.cmake_prefix_path)')").
 find_package(Torch REQUIRED)
+# Wheels before PyTorch 2.6 have the string of before C++11, and so must every room then.
+if(TORCH_CXX_FLAGS MATCHES "_GLIBCXX_USE_CXX11_ABI=0")
+  add_compile_definitions(_GLIBCXX_USE_CXX11_ABI=0)
+endif()
 add_library(gvsl_torch INTERFACE)
 target_include_directories(gvsl_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
 target_link_libraries(gvsl_torch INTERFACE ${TORCH_LIBRARIES})
@@ -11,6 +15,7 @@ target_link_libraries(gvsl_torch INTERFACE ${TORCH_LIBRARIES})
 # Abseil's Status, GoogleTest, nlohmann's JSON and OpenSSL's SHA-256. GVSL_MODEL_ONLY must build where none
 # of them is present: there the few names that imaging and model use come from stand-ins in
 # cmake/standalone (docs/adr/0002-model-builds-alone.md). The service itself is never built with them.
+# Their folders are no SYSTEM ones: they come before LibTorch's, which may hold a copy of the same library.
 if(GVSL_MODEL_ONLY)
   set(presence QUIET)
 else()
@@ -23,7 +28,7 @@ add_library(gvsl_status INTERFACE)
 if(absl_FOUND)
   target_link_libraries(gvsl_status INTERFACE absl::status absl::statusor absl::strings)
 else()
-  target_include_directories(gvsl_status SYSTEM INTERFACE "${standin}/absl_standin")
+  target_include_directories(gvsl_status INTERFACE "${standin}/absl_standin")
 endif()
 
 find_package(GTest ${presence})
@@ -33,7 +38,7 @@ if(GTest_FOUND)
   target_link_libraries(gvsl_gtest INTERFACE GTest::gtest GTest::gtest_main)
 else()
   set(GVSL_STANDALONE_GTEST ON)
-  target_include_directories(gvsl_gtest SYSTEM INTERFACE "${standin}/gtest_standin")
+  target_include_directories(gvsl_gtest INTERFACE "${standin}/gtest_standin")
   target_sources(gvsl_gtest INTERFACE "${standin}/gtest_standin/gtest_main.cc")
 endif()
 
@@ -42,7 +47,7 @@ add_library(gvsl_json INTERFACE)
 if(nlohmann_json_FOUND)
   target_link_libraries(gvsl_json INTERFACE nlohmann_json::nlohmann_json)
 else()
-  target_include_directories(gvsl_json SYSTEM INTERFACE "${standin}/json_standin")
+  target_include_directories(gvsl_json INTERFACE "${standin}/json_standin")
 endif()
 
 find_package(OpenSSL ${presence})

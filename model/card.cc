@@ -1,12 +1,14 @@
 #include "model/card.h"
 
 #include <cmath>
-#include <nlohmann/json.hpp>
+#include <cstdio>
 #include <set>
 
 #include "absl/strings/str_cat.h"
 #include "imaging/resample.h"
 #include "imaging/sha256.h"
+#include "model/shown.h"
+#include "model/strict_json.h"
 
 namespace gvsl {
 namespace {
@@ -34,6 +36,27 @@ json RuleToJson(const IntensityRule& rule) {
           {"high", rule.high}};
 }
 
+// Text that reads back as the same number, whatever library writes it.
+std::string Exact(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.17g\n", value + 0.0);  // one zero, not two
+  return text;
+}
+
+// What a rule does to an image; two rules that do the same to every image have the same text.
+std::string EffectOf(const IntensityRule& rule) {
+  std::string text = absl::StrCat(MethodName(rule.method), "\n");
+  switch (rule.method) {
+    case IntensityRule::Method::kMinMax:  // the shift falls out of the image's own range
+      return text;
+    case IntensityRule::Method::kPercentile:
+      return text + Exact(rule.low) + Exact(rule.high);
+    case IntensityRule::Method::kWindow:
+      break;
+  }
+  return text + Exact(rule.low - rule.shift) + Exact(rule.high - rule.shift);
+}
+
 const char* GeometryName(Geometry geometry) {
   return geometry == Geometry::kOfficial ? "official" : "corrected";
 }
@@ -44,10 +67,9 @@ absl::Status Wrong(const std::string& field, const std::string& what) {
 
 absl::Status RefuseUnknown(const json& object, const std::set<std::string>& known,
                            const std::string& path) {
-  if (!object.is_object()) return Wrong(path, "must be an object");
   for (const auto& item : object.items()) {
     if (known.count(item.key()) == 0) {
-      return Wrong(path + item.key().substr(0, 64),
+      return Wrong(path + Shown(item.key()),
                    "unknown field; was the file made by a newer version?");
     }
   }
@@ -55,6 +77,7 @@ absl::Status RefuseUnknown(const json& object, const std::set<std::string>& know
 }
 
 absl::Status ReadRule(const json& object, const std::string& path, IntensityRule& rule) {
+  if (!object.is_object()) return Wrong(path, "must be an object");
   if (absl::Status status = RefuseUnknown(object, {"method", "shift", "low", "high"}, path + ".");
       !status.ok()) {
     return status;
@@ -87,7 +110,14 @@ absl::StatusOr<std::array<int64_t, 5>> WidthsOf(const std::string& size) {
   if (size == "small") return std::array<int64_t, 5>{16, 32, 64, 128, 256};
   if (size == "tiny") return std::array<int64_t, 5>{8, 16, 32, 64, 128};
   return absl::InvalidArgumentError(
-      absl::StrCat("size: \"", size.substr(0, 64), "\" is no size; it is base, small or tiny"));
+      absl::StrCat("size: \"", Shown(size), "\" is no size; it is base, small or tiny"));
+}
+
+std::string SizeOf(const std::array<int64_t, 5>& widths) {
+  for (const char* size : {"base", "small", "tiny"}) {
+    if (*WidthsOf(size) == widths) return size;
+  }
+  return "custom";
 }
 
 absl::Status ValidateCard(const ModelCard& card) {
@@ -98,6 +128,19 @@ absl::Status ValidateCard(const ModelCard& card) {
           "widths",
           absl::StrCat(width, " channels; each level has a multiple of 8, from 8 to 4096"));
     }
+  }
+  // The heads' blocks have half as many channels, in groups of eight or more.
+  for (size_t i : {size_t{0}, size_t{4}}) {
+    const int64_t half = card.widths[i] / 2;
+    if (half > 8 && half % (half / 8) != 0) {
+      return Wrong("widths", absl::StrCat(card.widths[i],
+                                          " channels at the first or last level, "
+                                          "half of which make no equal groups"));
+    }
+  }
+  if (card.size != SizeOf(card.widths)) {
+    return Wrong("size", absl::StrCat("\"", Shown(card.size), "\", where the widths are those of ",
+                                      SizeOf(card.widths)));
   }
   Grid grid;
   grid.size = {2, 2, 2};
@@ -142,20 +185,26 @@ std::string CardToJson(const ModelCard& card) {
                        {"crop", card.crop},
                        {"has_heads", card.has_heads},
                        {"provenance", card.provenance}};
-  return object.dump();
+  // Provenance may come from anywhere; what is not UTF-8 in it becomes U+FFFD.
+  return object.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 absl::StatusOr<ModelCard> CardFromJson(const std::string& text) {
-  const json object = json::parse(text, nullptr, false);
-  if (object.is_discarded()) return absl::InvalidArgumentError("model card: not JSON");
-  absl::Status status =
-      RefuseUnknown(object,
-                    {"schema_version", "size", "widths", "geometry", "orientation", "spacing_mm",
-                     "ct", "other", "crop", "has_heads", "provenance"},
-                    "");
+  json object;
+  absl::Status status = ParseStrictJson(text.data(), text.data() + text.size(), object);
+  if (status.ok() && !object.is_object()) status = absl::InvalidArgumentError("not a JSON object");
+  if (!status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("model card: ", std::string(status.message())));
+  }
+  status = RefuseUnknown(object,
+                         {"schema_version", "size", "widths", "geometry", "orientation",
+                          "spacing_mm", "ct", "other", "crop", "has_heads", "provenance"},
+                         "");
   if (!status.ok()) return status;
   ModelCard card;
-  if (object.contains("schema_version") && object["schema_version"] != kSchemaVersion) {
+  if (object.contains("schema_version") &&
+      (!object["schema_version"].is_number_integer() ||
+       object["schema_version"].get<int64_t>() != kSchemaVersion)) {
     return Wrong("schema_version", absl::StrCat("this program reads version ", kSchemaVersion));
   }
   for (auto [name, value] : {std::pair{"size", &card.size},
@@ -167,9 +216,11 @@ absl::StatusOr<ModelCard> CardFromJson(const std::string& text) {
   }
   if (object.contains("geometry")) {
     const json& geometry = object["geometry"];
-    if (geometry != "official" && geometry != "corrected")
+    const std::string name = geometry.is_string() ? geometry.get<std::string>() : "";
+    if (name != GeometryName(Geometry::kOfficial) && name != GeometryName(Geometry::kCorrected))
       return Wrong("geometry", "must be official or corrected");
-    card.geometry = geometry == "official" ? Geometry::kOfficial : Geometry::kCorrected;
+    card.geometry =
+        name == GeometryName(Geometry::kOfficial) ? Geometry::kOfficial : Geometry::kCorrected;
   }
   if (object.contains("widths")) {
     const json& widths = object["widths"];
@@ -179,6 +230,9 @@ absl::StatusOr<ModelCard> CardFromJson(const std::string& text) {
       if (!widths[i].is_number_integer()) return Wrong("widths", "must be five whole numbers");
       card.widths[i] = widths[i].get<int64_t>();
     }
+    if (!object.contains("size")) card.size = SizeOf(card.widths);
+  } else if (auto widths = WidthsOf(card.size); widths.ok()) {
+    card.widths = *widths;
   }
   if (object.contains("spacing_mm")) {
     const json& spacing = object["spacing_mm"];
@@ -206,11 +260,10 @@ absl::StatusOr<ModelCard> CardFromJson(const std::string& text) {
 }
 
 std::string PreprocessingDigest(const ModelCard& card) {
-  const json object = {{"orientation", card.orientation},
-                       {"spacing_mm", card.spacing_mm},
-                       {"ct", RuleToJson(card.ct)},
-                       {"other", RuleToJson(card.other)}};
-  const std::string text = object.dump();
+  // Not the JSON: two JSON libraries may write one number in two ways.
+  std::string text = absl::StrCat(card.orientation, "\n");
+  for (double spacing : card.spacing_mm) text += Exact(spacing);
+  for (const IntensityRule* rule : {&card.ct, &card.other}) text += EffectOf(*rule);
   Sha256 hash;
   hash.Update(text.data(), text.size());
   return hash.Finish();

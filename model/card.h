@@ -39,6 +39,8 @@ struct ModelCard {
 // Widths of a named size: base 32..512, small 16..256, tiny 8..128. INVALID_ARGUMENT for another
 // name.
 absl::StatusOr<std::array<int64_t, 5>> WidthsOf(const std::string& size);
+// The name of these widths; "custom" if they have none.
+std::string SizeOf(const std::array<int64_t, 5>& widths);
 
 // OK if a network can be built and used by the card. INVALID_ARGUMENT names the field.
 absl::Status ValidateCard(const ModelCard& card);
@@ -48,7 +50,8 @@ std::string CardToJson(const ModelCard& card);
 // refused.
 absl::StatusOr<ModelCard> CardFromJson(const std::string& json);
 
-// SHA-256 (hexadecimal) over everything in the card that changes the network's input.
+// SHA-256 (hexadecimal) over everything in the card that changes the network's input, and nothing
+// else: two ways to write one intensity window have one digest.
 std::string PreprocessingDigest(const ModelCard& card);
 // SHA-256 over architecture, weights digest and preprocessing digest.
 std::string Fingerprint(const ModelCard& card, const std::string& weights_sha256);

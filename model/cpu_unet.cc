@@ -138,7 +138,10 @@ CpuUNet::Raw CpuUNet::Convolve(const Layer& layer, const Extent& extent, const f
                                int64_t stride) const {
   const bool first_layer = layer.in == 1;
   const int64_t work = first_layer ? extent.depth * extent.height : extent.tiles();
-  const int64_t block = first_layer ? extent.height : TilesPerBlock(layer.in, layer.out, work);
+  // Few rows a block: a float sum over a whole plane would lose four digits where the image is
+  // constant, as air is.
+  constexpr int64_t kRowsPerBlock = 4;
+  const int64_t block = first_layer ? kRowsPerBlock : TilesPerBlock(layer.in, layer.out, work);
   const int64_t blocks = (work + block - 1) / block;
   const int64_t scratch_size =
       first_layer ? kTaps * extent.width : WinogradScratch(layer.in, layer.out, block);

@@ -14,8 +14,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/intensity.h"
 #include "imaging/resample.h"
 #include "imaging/status_reason.h"
+#include "model/cpu_kernels.h"
 #include "model/dense_sweep.h"
 #include "model/preprocessor.h"
 #include "model/state.h"
@@ -27,9 +29,6 @@ namespace {
 
 constexpr int64_t kMaxWindow = 512;
 constexpr size_t kMaxLabels = 4096;
-// Peak bytes of a pass over what its dense output takes: skip connections, the widest block's input
-// and output, and a temporary. Measured in docs/performance.md.
-constexpr int64_t kPassFactor = 8;
 
 absl::Status Cancelled() { return absl::CancelledError("the work was cancelled"); }
 
@@ -93,9 +92,32 @@ struct Extractor::Impl {
     return output;
   }
 
+  // Peak bytes of a pass: the image, the dense output, and the step of the U-Net that holds the
+  // most: the skip connections so far, the joined input of a block, and its two convolutions'
+  // outputs.
   int64_t PassBytes(const Index3& side, int64_t batch) const {
-    return batch * side[0] * side[1] * side[2] * info.card.widths[0] *
-           static_cast<int64_t>(sizeof(float)) * kPassFactor;
+    const auto padded = [this](int level) {
+      return (info.card.widths[level] + kChannelBlock - 1) / kChannelBlock * kChannelBlock;
+    };
+    const int64_t voxels = batch * side[0] * side[1] * side[2];
+    int64_t skips = 0, peak = 0;
+    for (int level = 0; level < 5; ++level) {
+      const int64_t here = voxels >> 3 * level;
+      if (level < 4) skips += here * (padded(level) + padded(level + 1));
+      peak = std::max(peak, skips + 2 * here * padded(level));
+    }
+    return (voxels * (1 + info.card.widths[0]) + peak) * static_cast<int64_t>(sizeof(float));
+  }
+  // A slab that a pass adds to, against what may be taken; 0: anything.
+  absl::Status CheckSlab(const DenseSweep& sweep, int64_t memory_bytes) const {
+    const Index3 side = {sweep.windows[0].side(), sweep.windows[1].side(), sweep.windows[2].side()};
+    const int64_t needed = sweep.SlabBytes() + PassBytes(side, sweep.batch);
+    if (memory_bytes <= 0 || needed <= memory_bytes) return absl::OkStatus();
+    return WithReason(absl::ResourceExhaustedError(
+                          absl::StrCat("window.window: slab and pass of this volume need about ",
+                                       needed >> 20, " MiB, the server allows ", memory_bytes >> 20,
+                                       " MiB; take a smaller window or a region of interest")),
+                      "WINDOW_TOO_LARGE");
   }
 
   absl::Status Sweep(const Preprocessor& input, const DenseSweep& sweep,
@@ -132,7 +154,8 @@ struct Extractor::Impl {
                                                    const CancelFunction& cancelled);
   absl::StatusOr<std::vector<LabelFeature>> Pool(const Volume& volume, const Volume& labels,
                                                  const WindowOptions& options,
-                                                 const CancelFunction& cancelled);
+                                                 const CancelFunction& cancelled,
+                                                 int64_t memory_bytes);
 
   // Runs a body without gradients, catching what LibTorch throws.
   template <typename F>
@@ -237,9 +260,11 @@ absl::StatusOr<std::vector<PointFeature>> Extractor::Sample(const Volume& volume
 absl::StatusOr<std::vector<LabelFeature>> Extractor::Pool(const Volume& volume,
                                                           const Volume& labels,
                                                           const WindowOptions& options,
-                                                          const CancelFunction& cancelled) {
-  if (absl::Status status = CheckWindow(options, 0); !status.ok()) return status;
-  return Impl::Guarded([&] { return impl_->Pool(volume, labels, options, cancelled); });
+                                                          const CancelFunction& cancelled,
+                                                          int64_t memory_bytes) {
+  if (absl::Status status = CheckWindow(options, memory_bytes); !status.ok()) return status;
+  return Impl::Guarded(
+      [&] { return impl_->Pool(volume, labels, options, cancelled, memory_bytes); });
 }
 
 absl::StatusOr<std::vector<float>> Extractor::Impl::Global(const Volume& volume,
@@ -332,15 +357,7 @@ absl::Status Extractor::Impl::Dense(const Volume& volume, const DenseOptions& op
     sweep.region_begin = options.roi_begin;
     sweep.region_end = roi_end;
   }
-  const Index3 side = {sweep.windows[0].side(), sweep.windows[1].side(), sweep.windows[2].side()};
-  const int64_t needed = sweep.SlabBytes() + PassBytes(side, sweep.batch);
-  if (options.memory_bytes > 0 && needed > options.memory_bytes) {
-    return WithReason(absl::ResourceExhaustedError(absl::StrCat(
-                          "window.window: slab and pass of this volume need about ", needed >> 20,
-                          " MiB, the server allows ", options.memory_bytes >> 20,
-                          " MiB; take a smaller window or a region of interest")),
-                      "WINDOW_TOO_LARGE");
-  }
+  if (absl::Status status = CheckSlab(sweep, options.memory_bytes); !status.ok()) return status;
   if (absl::Status status = sink.Begin(header); !status.ok()) return status;
   if (options.volume_space) {
     return Sweep(*input, sweep, options.window, cancelled, [&](int64_t plane, const float* values) {
@@ -453,7 +470,8 @@ absl::StatusOr<std::vector<PointFeature>> Extractor::Impl::Sample(
 absl::StatusOr<std::vector<LabelFeature>> Extractor::Impl::Pool(const Volume& volume,
                                                                 const Volume& labels,
                                                                 const WindowOptions& options,
-                                                                const CancelFunction& cancelled) {
+                                                                const CancelFunction& cancelled,
+                                                                int64_t memory_bytes) {
   if (labels.kind() != VolumeKind::kLabels) {
     return absl::InvalidArgumentError(
         "labels: an image, not a label map; import it with kind LABELS");
@@ -461,8 +479,17 @@ absl::StatusOr<std::vector<LabelFeature>> Extractor::Impl::Pool(const Volume& vo
   auto input = Preprocessor::Make(volume, info.card);
   if (!input.ok()) return input.status();
   const Grid& grid = input->grid();
+  // Label slices pass through float32.
+  constexpr double kLargestLabel = 1 << 24;
+  if (const ValueRange range = RangeOf(labels);
+      range.min < -kLargestLabel || range.max > kLargestLabel) {
+    return absl::InvalidArgumentError(absl::StrCat("labels: values from ", range.min, " to ",
+                                                   range.max,
+                                                   "; labels beyond 2^24 cannot be told apart"));
+  }
   const Resampler label_slices(labels, grid, Interpolation::kNearest, 0);
   const DenseSweep sweep = MakeSweep(grid, options);
+  if (absl::Status status = CheckSlab(sweep, memory_bytes); !status.ok()) return status;
   const size_t channels = static_cast<size_t>(info.card.dense_channels());
   const size_t plane_size = static_cast<size_t>(grid.size[0] * grid.size[1]);
   std::map<int32_t, Statistics> statistics;

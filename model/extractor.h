@@ -3,7 +3,8 @@
 //   auto extractor = Extractor::Load("model.safetensors", {"cpu", 2});
 //   auto global = (*extractor)->Global(volume, {}, never_cancelled);
 //
-// No LibTorch type appears here. Not thread-safe: one call at a time (the server's engine sees to that).
+// No LibTorch type appears here. Not thread-safe: one call at a time (the server's engine sees to
+// that).
 #ifndef GVSL_MODEL_EXTRACTOR_H_
 #define GVSL_MODEL_EXTRACTOR_H_
 
@@ -27,22 +28,22 @@ struct DeviceOptions {
 };
 
 // Once a process, before any tensor: the CPU threads of LibTorch and OpenBLAS, and malloc kept from
-// mapping and unmapping every large tensor (docs/performance.md). Returns the device that "auto" means.
-// INVALID_ARGUMENT for a device that is not there.
+// mapping and unmapping every large tensor (docs/performance.md). Returns the device that "auto"
+// means. INVALID_ARGUMENT for a device that is not there.
 absl::StatusOr<std::string> InitializeLibTorch(const DeviceOptions& options);
 std::string LibTorchVersion();
 
 struct WindowOptions {
-  int64_t window = 0;      // side in voxels, a multiple of 16; 0: the card's crop, 128 without one
-  double overlap = 0.25;   // 0..0.75
-  bool gaussian = true;    // else constant weights
-  int64_t batch = 1;       // windows a pass
+  int64_t window = 0;     // side in voxels, a multiple of 16; 0: the card's crop, 128 without one
+  double overlap = 0.25;  // 0..0.75
+  bool gaussian = true;   // else constant weights
+  int64_t batch = 1;      // windows a pass
   bool half_precision = false;  // bf16 on CUDA; ignored on the CPU
 };
 
 struct DenseOptions {
   WindowOptions window;
-  bool volume_space = false;             // on the volume's own grid instead of the model's
+  bool volume_space = false;  // on the volume's own grid instead of the model's
   std::array<int64_t, 3> roi_begin = {0, 0, 0};
   std::array<int64_t, 3> roi_end = {0, 0, 0};  // all 0: everything
   int64_t stride = 1;
@@ -87,29 +88,33 @@ class Extractor {
 
   const ModelInfo& info() const;
 
-  // OK if the options make sense and a pass of this window fits into `memory_bytes` (0: not looked at).
-  // INVALID_ARGUMENT names the field; RESOURCE_EXHAUSTED tells the largest window that fits.
+  // OK if the options make sense and a pass of this window fits into `memory_bytes` (0: not looked
+  // at). INVALID_ARGUMENT names the field; RESOURCE_EXHAUSTED tells the largest window that fits.
   absl::Status CheckWindow(const WindowOptions& options, int64_t memory_bytes) const;
 
-  // [global_channels]: the bottleneck averaged over each window, windows weighted by the share of them that
-  // the volume fills. Padded voxels outside the volume are zero, as in training.
+  // [global_channels]: the bottleneck averaged over each window, windows weighted by the share of
+  // them that the volume fills. Padded voxels outside the volume are zero, as in training.
   absl::StatusOr<std::vector<float>> Global(const Volume& volume, const WindowOptions& options,
                                             const CancelFunction& cancelled);
 
-  // Memory: one slab of window depth (all rows and columns of the region) and one pass; never the volume.
-  absl::Status Dense(const Volume& volume, const DenseOptions& options, const CancelFunction& cancelled,
-                     DenseSink& sink);
+  // Memory: one slab of window depth (all rows and columns of the region) and one pass; never the
+  // volume.
+  absl::Status Dense(const Volume& volume, const DenseOptions& options,
+                     const CancelFunction& cancelled, DenseSink& sink);
 
   // Dense features at LPS points in mm; only windows that hold points are computed.
-  absl::StatusOr<std::vector<PointFeature>> Sample(const Volume& volume, const std::vector<Vec3>& points_mm,
+  absl::StatusOr<std::vector<PointFeature>> Sample(const Volume& volume,
+                                                   const std::vector<Vec3>& points_mm,
                                                    const WindowOptions& options,
                                                    const CancelFunction& cancelled);
 
-  // Statistics over the labels of `labels` (kLabels; any grid), brought to the model's grid by nearest
-  // neighbour. Ascending labels, background left out. INVALID_ARGUMENT if it holds none.
+  // Statistics over the labels of `labels` (kLabels; any grid), brought to the model's grid by
+  // nearest neighbour. Ascending labels, background left out. INVALID_ARGUMENT if it holds none.
+  // Memory and its limit as Dense.
   absl::StatusOr<std::vector<LabelFeature>> Pool(const Volume& volume, const Volume& labels,
                                                  const WindowOptions& options,
-                                                 const CancelFunction& cancelled);
+                                                 const CancelFunction& cancelled,
+                                                 int64_t memory_bytes = 0);
 
  private:
   Extractor();

@@ -1,4 +1,4 @@
-// Files, as model reads and writes them: mapped whole, and synced to disk.
+// Files, as model reads and writes them: mapped whole; written aside, synced and renamed.
 #ifndef GVSL_MODEL_MAPPED_FILE_H_
 #define GVSL_MODEL_MAPPED_FILE_H_
 
@@ -29,8 +29,11 @@ class MappedFile {
   size_t size_;
 };
 
-// Makes a written file durable.
-absl::Status SyncFile(const std::string& path);
+// Where a file is written before it takes its place: tensors about to be written may lie in the
+// file that is replaced.
+inline std::string PartialPath(const std::string& path) { return path + ".partial"; }
+// Syncs the file at PartialPath and renames it to `path`; removes it where that fails.
+absl::Status CommitPartial(const std::string& path);
 
 }  // namespace gvsl
 

@@ -48,13 +48,6 @@ at::Tensor InitialTensor(const TensorSpec& spec, uint64_t seed, uint64_t k) {
   return tensor;
 }
 
-std::string SizeOf(const std::array<int64_t, 5>& widths) {
-  for (const char* size : {"base", "small", "tiny"}) {
-    if (*WidthsOf(size) == widths) return size;
-  }
-  return "custom";
-}
-
 ModelInfo InfoOf(const LoadedModel& model) {
   ModelInfo info;
   info.card = model.card;
@@ -66,6 +59,8 @@ ModelInfo InfoOf(const LoadedModel& model) {
 }
 
 absl::StatusOr<ModelInfo> Save(LoadedModel& model, const std::string& output) {
+  // Widths taken from a file's tensors may be none that a card allows.
+  if (absl::Status status = ValidateCard(model.card); !status.ok()) return status;
   model.weights_sha256 = WeightsDigest(model.state);
   if (absl::Status status = SaveModel(model, output); !status.ok()) return status;
   return InfoOf(model);

@@ -8,12 +8,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "imaging/status_reason.h"
+#include "model/shown.h"
 
 namespace gvsl {
 namespace {
 
-constexpr size_t kMaxNodes = 2000000;
+// A state_dict of the network with its optimizer has some ten thousand values. The limits keep what
+// a small file can make the machine hold to some tens of megabytes.
+constexpr size_t kMaxNodes = 200000;
 constexpr size_t kMaxText = 1 << 20;
+constexpr size_t kMaxKey = 64;  // of a storage; torch.save writes a number
 
 const std::set<std::string>& StorageTypes() {
   static const std::set<std::string> types = {
@@ -28,15 +32,6 @@ bool IsAllowed(const std::string& name) {
     return true;
   }
   return name.rfind("torch.", 0) == 0 && StorageTypes().count(name.substr(6)) > 0;
-}
-
-// A name as a message shows it: hostile bytes made harmless.
-std::string Shown(const std::string& name) {
-  std::string shown = name.substr(0, 100);
-  for (char& c : shown) {
-    if (c < 32 || c > 126) c = '?';
-  }
-  return shown;
 }
 
 }  // namespace
@@ -214,8 +209,8 @@ class PickleMachine {
     const auto& items = node(id).items;
     if (node(id).kind != Kind::kTuple || items.size() < 5 || items.size() > 6 ||
         node(items[0]).text != "storage" || node(items[1]).kind != Kind::kGlobal ||
-        node(items[2]).kind != Kind::kText || node(items[4]).kind != Kind::kInt ||
-        node(items[4]).integer < 0) {
+        node(items[2]).kind != Kind::kText || node(items[2]).text.size() > kMaxKey ||
+        !IsCount(items[4])) {
       return Fail("a storage is not described as torch.save does");
     }
     const std::string& type = node(items[1]).text;
@@ -230,10 +225,14 @@ class PickleMachine {
     Push(storage);
   }
 
+  // A whole number from 0 to 2^63 - 1.
+  bool IsCount(Id id) {
+    return node(id).kind == Kind::kInt && node(id).integer >= 0 && node(id).text.empty();
+  }
   bool Numbers(Id id, std::vector<int64_t>& out) {
     if (node(id).kind != Kind::kTuple || node(id).items.size() > 16) return false;
     for (Id item : node(id).items) {
-      if (node(item).kind != Kind::kInt || node(item).integer < 0) return false;
+      if (!IsCount(item)) return false;
       out.push_back(node(item).integer);
     }
     return true;
@@ -252,7 +251,7 @@ class PickleMachine {
       return Push(items[0]);
     }
     if (name == "torch._utils._rebuild_tensor_v2" && (items.size() == 6 || items.size() == 7) &&
-        node(items[0]).kind == Kind::kStorage && node(items[1]).kind == Kind::kInt) {
+        node(items[0]).kind == Kind::kStorage && IsCount(items[1])) {
       const Id tensor = Make(Kind::kTensor, node(items[1]).integer);
       node(tensor).storage = items[0];
       if (!Numbers(items[2], node(tensor).size) || !Numbers(items[3], node(tensor).stride) ||

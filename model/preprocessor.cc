@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "imaging/resample.h"
 
 namespace gvsl {
@@ -10,6 +11,20 @@ namespace gvsl {
 absl::StatusOr<Preprocessor> Preprocessor::Make(const Volume& volume, const ModelCard& card) {
   auto grid = ModelGrid(volume.grid(), card.orientation, card.spacing_mm);
   if (!grid.ok()) return grid.status();
+  // As ValidateGrid limits volumes; in floating point, since the product may leave int64.
+  constexpr double kMostVoxels = 8589934592.0;  // 2^33
+  constexpr int64_t kLongestSide = 65535;
+  double voxels = 1;
+  bool good = true;
+  for (int64_t side : grid->size) {
+    voxels *= static_cast<double>(side);
+    good = good && side <= kLongestSide;
+  }
+  if (!good || voxels > kMostVoxels) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "volume: at the model's spacing it has ", grid->size[0], " x ", grid->size[1], " x ",
+        grid->size[2], " voxels, more than can be computed; is its spacing right?"));
+  }
   auto intensity = MakeLinearIntensity(volume.modality() == "CT" ? card.ct : card.other, volume);
   if (!intensity.ok()) return intensity.status();
   Preprocessor result;

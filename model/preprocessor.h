@@ -17,7 +17,7 @@ class Preprocessor {
  public:
   // The volume must outlive the preprocessor. Intensities follow card.ct for modality "CT", else
   // card.other; ranges and percentiles are those of the voxels as stored, and so do not depend on
-  // the grid.
+  // the grid. INVALID_ARGUMENT where the volume's extent at the card's spacing is no sensible size.
   static absl::StatusOr<Preprocessor> Make(const Volume& volume, const ModelCard& card);
 
   // The whole volume on the model's grid.

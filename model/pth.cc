@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <caffe2/serialize/inline_container.h>
 
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -11,6 +12,7 @@
 #include "imaging/status_reason.h"
 #include "model/mapped_file.h"
 #include "model/pickle.h"
+#include "model/shown.h"
 #include "model/state.h"
 #include "model/zip_archive.h"
 
@@ -51,8 +53,10 @@ using Storages = std::map<std::string, Span>;
 // The tensors of a state_dict, copied out of the file once a storage.
 class TensorReader {
  public:
-  TensorReader(const Pickle& pickle, const Storages& storages)
-      : pickle_(pickle), storages_(storages) {}
+  // Tensors may share a storage, so that a small file could name more values than memory holds: all
+  // together have at most `budget`, the bytes of the file.
+  TensorReader(const Pickle& pickle, const Storages& storages, size_t budget)
+      : pickle_(pickle), storages_(storages), budget_(static_cast<int64_t>(budget)) {}
 
   absl::StatusOr<StateDict> Read(Pickle::Id root) {
     Pickle::Id dict = root;
@@ -74,13 +78,13 @@ class TensorReader {
       const Pickle::Node& key = pickle_.node(items[i]);
       const Pickle::Node& value = pickle_.node(items[i + 1]);
       if (key.kind != Pickle::Kind::kText || value.kind != Pickle::Kind::kTensor) {
-        return Unreadable(absl::StrCat("entry \"", key.text.substr(0, 100),
+        return Unreadable(absl::StrCat("entry \"", Shown(key.text),
                                        "\" is no tensor; save model.state_dict() alone"));
       }
       auto tensor = Tensor(value);
       if (!tensor.ok()) {
         return WithReason(absl::Status(tensor.status().code(),
-                                       absl::StrCat("tensor ", key.text.substr(0, 100), ": ",
+                                       absl::StrCat("tensor ", Shown(key.text), ": ",
                                                     std::string(tensor.status().message()))),
                           "UNREADABLE_MODEL_FILE");
       }
@@ -113,9 +117,11 @@ class TensorReader {
     // The last element that shape and strides reach must lie in the storage.
     const Pickle::Node& storage = pickle_.node(tensor.storage);
     constexpr int64_t kMost = int64_t{1} << 40;
+    if (tensor.integer > kMost) return absl::InvalidArgumentError("its offset is absurd");
     int64_t last = tensor.integer, count = 1;
     for (size_t i = 0; i < tensor.size.size(); ++i) {
-      if (tensor.size[i] > kMost || tensor.stride[i] > kMost || count > kMost) {
+      if (tensor.size[i] > kMost || tensor.stride[i] > kMost ||
+          (tensor.size[i] > 0 && count > kMost / tensor.size[i])) {
         return absl::InvalidArgumentError("its shape is absurd");
       }
       count *= tensor.size[i];
@@ -126,17 +132,25 @@ class TensorReader {
       }
     }
     // Expanded tensors could name more elements than the file has bytes.
-    if (tensor.integer > kMost || count > storage.integer ||
-        (count > 0 && last >= storage.integer)) {
+    if (count > storage.integer || (count > 0 && last >= storage.integer)) {
       return absl::InvalidArgumentError("its shape reaches beyond its data");
+    }
+    budget_ -= count;
+    if (budget_ < 0) {
+      return absl::InvalidArgumentError("with it the tensors are larger than the file");
     }
     auto flat = Storage(storage);
     if (!flat.ok()) return flat;
+    // Another tensor may have named the storage as a shorter one.
+    if (count > 0 && last >= flat->numel()) {
+      return absl::InvalidArgumentError("its shape reaches beyond its data");
+    }
     return flat->as_strided(tensor.size, tensor.stride, tensor.integer).contiguous();
   }
 
   const Pickle& pickle_;
   const Storages& storages_;
+  int64_t budget_;
   std::map<std::string, at::Tensor> tensors_;
 };
 
@@ -152,6 +166,11 @@ absl::StatusOr<StateDict> ReadZipFormat(const MappedFile& file) {
         absl::InvalidArgumentError(
             "the file is a TorchScript program; save the state_dict of the Python module instead"),
         "FORBIDDEN_PICKLE");
+  }
+  // PyTorch 2.1 and later say in which order the bytes lie.
+  if (auto order = archive->Find("byteorder");
+      order.ok() && std::string(order->data, order->data + order->size) != "little") {
+    return Unreadable("its numbers are not little-endian; save it again on such a machine");
   }
   Pickle pickle;
   size_t used = 0;
@@ -170,7 +189,7 @@ absl::StatusOr<StateDict> ReadZipFormat(const MappedFile& file) {
     if (pickle.node(id).kind != Pickle::Kind::kStorage) continue;
     if (absl::Status status = collect(pickle.node(id).text); !status.ok()) return status;
   }
-  return TensorReader(pickle, storages).Read(*root);
+  return TensorReader(pickle, storages, file.size()).Read(*root);
 }
 
 // The format before PyTorch 1.6: magic number, protocol, system, object and storage keys as five
@@ -179,6 +198,8 @@ absl::StatusOr<StateDict> ReadLegacyFormat(const MappedFile& file) {
   static const std::string kMagic("\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10);
   const uint8_t* data = file.data();
   size_t left = file.size();
+  constexpr uint8_t kProtocol = 0x80;  // the opcode that begins every pickle of torch.save
+  if (left == 0 || *data != kProtocol) return Unreadable("not a file of torch.save");
   Pickle pickle;
   Pickle::Id parts[5];
   for (Pickle::Id& part : parts) {
@@ -190,6 +211,10 @@ absl::StatusOr<StateDict> ReadLegacyFormat(const MappedFile& file) {
     left -= used;
     if (&part == parts && pickle.node(part).text != kMagic)
       return Unreadable("not a file of torch.save");
+  }
+  const Pickle::Id little = pickle.Lookup(parts[2], "little_endian");
+  if (little < 0 || pickle.node(little).integer != 1) {
+    return Unreadable("its numbers are not little-endian; save it again on such a machine");
   }
   std::map<std::string, int64_t> element_bytes;
   for (Pickle::Id id = 0; id < pickle.node_count(); ++id) {
@@ -215,7 +240,7 @@ absl::StatusOr<StateDict> ReadLegacyFormat(const MappedFile& file) {
     data += storages[key].size;
     left -= storages[key].size;
   }
-  return TensorReader(pickle, storages).Read(parts[3]);
+  return TensorReader(pickle, storages, file.size()).Read(parts[3]);
 }
 
 // Emits the pickle of an OrderedDict of contiguous float32 tensors, as torch.save does (protocol
@@ -292,7 +317,7 @@ absl::Status WritePth(const StateDict& state, const std::string& path) {
     StateDict plain;
     for (const auto& [name, tensor] : state)
       plain.emplace_back(name, tensor.to(at::kCPU, at::kFloat).contiguous());
-    caffe2::serialize::PyTorchStreamWriter writer(path);
+    caffe2::serialize::PyTorchStreamWriter writer(PartialPath(path));
     const std::string pickle = PickleWriter().Write(plain);
     writer.writeRecord("data.pkl", pickle.data(), pickle.size());
     for (size_t i = 0; i < plain.size(); ++i) {
@@ -301,9 +326,10 @@ absl::Status WritePth(const StateDict& state, const std::string& path) {
     }
     writer.writeEndOfFile();
   } catch (const std::exception& error) {
+    std::remove(PartialPath(path).c_str());
     return absl::UnavailableError(absl::StrCat("cannot write ", path, ": ", error.what()));
   }
-  return SyncFile(path);
+  return CommitPartial(path);
 }
 
 }  // namespace gvsl

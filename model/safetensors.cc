@@ -3,22 +3,26 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "imaging/status_reason.h"
 #include "model/mapped_file.h"
+#include "model/shown.h"
 #include "model/state.h"
+#include "model/strict_json.h"
 
 namespace gvsl {
 namespace {
 
 using nlohmann::json;
 
-constexpr uint64_t kMaxHeader = 100 << 20;  // as the reference implementation
+// Two hundred times the header of our network. The reference implementation takes 100 MB, of which
+// JSON can make gigabytes in memory.
+constexpr uint64_t kMaxHeader = 4 << 20;
 
 absl::Status Unreadable(const std::string& what) {
   return WithReason(absl::InvalidArgumentError(absl::StrCat("safetensors: ", what)),
@@ -39,7 +43,8 @@ absl::Status ReadEntry(const std::string& name, const json& entry, uint64_t data
       {"F16", {at::kHalf, 2}},
       {"BF16", {at::kBFloat16, 2}},
       {"F64", {at::kDouble, 8}}};
-  const std::string shown = name.substr(0, 100);
+  constexpr uint64_t kMaxSide = uint64_t{1} << 40;
+  const std::string shown = Shown(name);
   if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") ||
       !entry.contains("data_offsets") || !entry["dtype"].is_string() ||
       !entry["shape"].is_array() || !entry["data_offsets"].is_array() ||
@@ -57,7 +62,7 @@ absl::Status ReadEntry(const std::string& name, const json& entry, uint64_t data
       return Unreadable(absl::StrCat("tensor ", shown, " has no valid shape"));
     }
     const uint64_t n = static_cast<uint64_t>(side.get<int64_t>());
-    if (n != 0 && bytes > data_size / n)
+    if (n > kMaxSide || (n != 0 && bytes > data_size / n))
       return Unreadable(absl::StrCat("tensor ", shown, " is larger than the file"));
     bytes *= n;
     stored.shape.push_back(static_cast<int64_t>(n));
@@ -86,11 +91,16 @@ absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path) {
   if (file->size() < sizeof(header_size)) return Unreadable("the file is too short");
   std::memcpy(&header_size, file->data(), sizeof(header_size));
   if (header_size > kMaxHeader || header_size > file->size() - sizeof(header_size)) {
-    return Unreadable("the header is longer than the file; it is truncated or no safetensors file");
+    return Unreadable(
+        "the header is longer than the file, or than 4 MiB; it is truncated or no safetensors "
+        "file");
   }
   const char* text = reinterpret_cast<const char*>(file->data()) + sizeof(header_size);
-  const json header = json::parse(text, text + header_size, nullptr, false);
-  if (!header.is_object()) return Unreadable("the header is not JSON");
+  json header;
+  if (absl::Status status = ParseStrictJson(text, text + header_size, header); !status.ok()) {
+    return Unreadable(absl::StrCat("the header: ", std::string(status.message())));
+  }
+  if (!header.is_object()) return Unreadable("the header is no JSON object");
   const uint8_t* data = file->data() + sizeof(header_size) + header_size;
   const uint64_t data_size = file->size() - sizeof(header_size) - header_size;
 
@@ -117,8 +127,7 @@ absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path) {
   uint64_t expected = 0;
   for (const Stored& entry : entries) {
     if (entry.begin != expected)
-      return Unreadable(
-          absl::StrCat("a hole or an overlap before tensor ", entry.name.substr(0, 100)));
+      return Unreadable(absl::StrCat("a hole or an overlap before tensor ", Shown(entry.name)));
     expected = entry.end;
   }
   if (expected != data_size) return Unreadable("bytes that belong to no tensor");
@@ -155,7 +164,8 @@ absl::Status WriteSafetensors(const SafetensorsFile& file, const std::string& pa
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // tensors aligned to 8 bytes
-  std::FILE* out = std::fopen(path.c_str(), "wb");
+  const std::string partial = PartialPath(path);
+  std::FILE* out = std::fopen(partial.c_str(), "wb");
   if (out == nullptr)
     return absl::UnavailableError(absl::StrCat("cannot create ", path, ": ", std::strerror(errno)));
   const uint64_t size = text.size();
@@ -170,10 +180,11 @@ absl::Status WriteSafetensors(const SafetensorsFile& file, const std::string& pa
     good = false;
   }
   if (std::fclose(out) != 0 || !good) {
+    std::remove(partial.c_str());
     return absl::ResourceExhaustedError(
         absl::StrCat("writing ", path, " broke off; is the disk full?"));
   }
-  return SyncFile(path);
+  return CommitPartial(path);
 }
 
 }  // namespace gvsl

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "imaging/sha256.h"
 #include "imaging/status_reason.h"
+#include "model/shown.h"
 
 namespace gvsl {
 namespace {
@@ -94,7 +95,7 @@ absl::StatusOr<FittedState> FitState(const StateDict& state) {
   for (const auto& [name, tensor] : state) {
     const std::string official = OfficialName(name, known);
     if (known.count(official) == 0 || !tensors.emplace(official, tensor).second) {
-      unexpected.push_back(name.substr(0, 100));
+      unexpected.push_back(Shown(name));
     }
   }
 

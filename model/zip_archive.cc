@@ -102,6 +102,7 @@ absl::StatusOr<ZipArchive> ZipArchive::Open(const uint8_t* data, size_t size) {
   ZipArchive archive;
   const uint8_t* at = data + directory->offset;
   const uint8_t* const end = at + directory->size;
+  uint64_t unclaimed = size;  // bytes that no entry holds yet
   for (uint64_t i = 0; i < directory->entries; ++i) {
     if (end - at < static_cast<ptrdiff_t>(kCentralSize) || Number(at, 4) != kCentralSignature) {
       return Damaged("its directory is cut");
@@ -126,6 +127,9 @@ absl::StatusOr<ZipArchive> ZipArchive::Open(const uint8_t* data, size_t size) {
     if (size - offset < skip || size - offset - skip < uncompressed) {
       return Damaged("an entry lies outside the file");
     }
+    // Entries that share bytes would let a small file stand for a large one.
+    if (uncompressed > unclaimed) return Damaged("its entries overlap");
+    unclaimed -= uncompressed;
     Entry entry;
     entry.data = data + offset + skip;
     entry.size = uncompressed;
