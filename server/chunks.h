@@ -29,7 +29,9 @@ absl::Status SendFile(const std::string& path, int64_t offset, StreamWriter<Resp
     data.resize(kMaxChunkBytes);
     const ssize_t got = pread(file, data.data(), data.size(), offset);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) status = absl::DataLossError("the stored file cannot be read");
+    if (got < 0)
+      status =
+          WithReason(absl::DataLossError("the stored file cannot be read"), "STORED_DATA_LOST");
     if (got <= 0) break;
     data.resize(static_cast<size_t>(got));
     response.mutable_chunk()->set_crc32(ChecksumOf(data));

@@ -44,7 +44,7 @@ absl::Status FillDefaults(v1::ServerConfig& config) {
     config.set_memory_limit_mib(std::max<int64_t>((AvailableMemory() >> 20) * 3 / 4, 64));
   for (const auto& status :
        {CheckRange("threads", config.threads(), 0, 1024),
-        CheckRange("queue_capacity", config.queue_capacity(), 1, 100000),
+        CheckRange("queue_capacity", config.queue_capacity(), 1, 1000),
         CheckRange("memory_limit_mib", config.memory_limit_mib(), 64, int64_t{1} << 30),
         CheckRange("drain_timeout_s", config.drain_timeout_s(), 1, 3600),
         CheckRange("upload_expiry_h", config.upload_expiry_h(), 1, 8760)}) {

@@ -32,9 +32,8 @@ absl::StatusOr<std::string> IdOf(const std::string& collection, const std::strin
     return name.substr(collection.size() + 1);
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      field, ": ",
-      name.empty() ? "empty" : absl::StrCat(name.size(), " characters that are no such name"),
-      "; the form is ", collection, "/{id}, the id 1 to ", kMostIdBytes,
+      field, ": ", name.empty() ? "empty" : absl::StrCat("a text of ", name.size(), " characters"),
+      "; it must be ", collection, "/{id}, the id 1 to ", kMostIdBytes,
       " characters of [A-Za-z0-9_-]"));
 }
 

@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -68,7 +69,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const v1::ServerConfig& co
   builder.RegisterService(&impl.models);
   builder.RegisterService(&impl.features);
   builder.RegisterService(&impl.status);
+  // A port that is taken is told below, in words; gRPC's own dump of it is not for people.
+  gpr_set_log_function([](gpr_log_func_args*) {});
   impl.server = builder.BuildAndStart();
+  gpr_set_log_function(nullptr);  // its default again
   if (impl.server == nullptr || impl.port == 0) {
     return absl::UnavailableError(
         absl::StrCat("listen: cannot listen on ", config.listen(),

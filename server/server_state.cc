@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/wire.h"
+#include "imaging/status_reason.h"
 #include "server/log.h"
 #include "server/names.h"
 #include "server/volume_conversion.h"
@@ -21,8 +22,7 @@ namespace gvsl {
 namespace fs = std::filesystem;
 
 absl::StatusOr<std::unique_ptr<ServerState>> ServerState::Open(const v1::ServerConfig& config) {
-  auto state = std::make_unique<ServerState>();
-  state->config = config;
+  auto state = std::make_unique<ServerState>(config);
   const std::string& folder = config.data_dir();
   if (absl::Status status = MakeFolder(folder); !status.ok()) return status;
   state->lock_file = open((folder + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
@@ -105,8 +105,10 @@ absl::StatusOr<Volume> ServerState::MapVolume(const StoredVolume& stored) const 
   if (!volume.ok()) {
     const auto still_there = metadata->GetVolume(stored.volume.name());
     if (!still_there.ok()) return still_there.status();  // deleted meanwhile
-    return absl::DataLossError(absl::StrCat(stored.volume.name(), ": its voxels cannot be read: ",
-                                            std::string(volume.status().message())));
+    return WithReason(absl::DataLossError(absl::StrCat(
+                          stored.volume.name(),
+                          ": its voxels cannot be read: ", std::string(volume.status().message()))),
+                      "STORED_DATA_LOST");
   }
   volume->set_modality(stored.volume.modality());
   return volume;

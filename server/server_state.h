@@ -23,6 +23,7 @@ struct ServerState {
   // Opens everything under config.data_dir and takes its lock: one server a folder. Statuses say
   // what a person must change.
   static absl::StatusOr<std::unique_ptr<ServerState>> Open(const v1::ServerConfig& config);
+  explicit ServerState(const v1::ServerConfig& c) : config(c), calls(256 + c.queue_capacity()) {}
   ~ServerState();
 
   // A new file's path in the scratch folder, on the file system of the blobs.
@@ -37,7 +38,7 @@ struct ServerState {
   absl::Status RemoveBlob(const std::function<absl::StatusOr<std::string>()>& delete_record);
   int64_t memory_bytes() const { return config.memory_limit_mib() << 20; }
 
-  v1::ServerConfig config;
+  const v1::ServerConfig config;
   std::string device;  // what `auto` meant
   int threads = 0;
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
@@ -46,7 +47,7 @@ struct ServerState {
   std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<UploadStore> uploads;
   std::unique_ptr<InferenceEngine> engine;
-  CallRunner calls{256};
+  CallRunner calls;             // who waits for the network leaves threads for the others
   CallRunner status_calls{16};  // GetServerStatus: answers also while the others drain
 
  private:

@@ -12,10 +12,12 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "server/call_runner.h"
+#include "server/log.h"
 #include "server/status.h"
 
 namespace gvsl {
@@ -36,6 +38,15 @@ absl::Status Guarded(Handler&& handler) {
   }
 }
 
+// A call's status for its client. What only the operator can mend is told in the log, too.
+inline grpc::Status Answer(const absl::Status& status) {
+  const std::string reason = ReasonOf(status);
+  if (status.code() == absl::StatusCode::kInternal || reason == "DISK_FULL" ||
+      reason == "STORED_DATA_LOST")
+    LogError(std::string(status.message()));
+  return ToGrpc(status);
+}
+
 // Answers a unary call from a thread of `runner`. `handler` fills the response and returns its
 // status.
 inline grpc::ServerUnaryReactor* HandleUnary(grpc::CallbackServerContext* context,
@@ -43,7 +54,7 @@ inline grpc::ServerUnaryReactor* HandleUnary(grpc::CallbackServerContext* contex
                                              std::function<absl::Status()> handler) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const absl::Status started = runner.Start(
-      [reactor, handler = std::move(handler)] { reactor->Finish(ToGrpc(Guarded(handler))); });
+      [reactor, handler = std::move(handler)] { reactor->Finish(Answer(Guarded(handler))); });
   if (!started.ok()) reactor->Finish(ToGrpc(started));
   return reactor;
 }
@@ -57,7 +68,7 @@ class StreamReader final : public grpc::ServerReadReactor<Request> {
     auto* reader = new StreamReader;
     reader->StartRead(&reader->incoming_);
     const absl::Status started = runner.Start([reader, handler = std::move(handler)] {
-      reader->Finish(ToGrpc(Guarded([&] { return handler(*reader); })));
+      reader->Finish(Answer(Guarded([&] { return handler(*reader); })));
     });
     if (!started.ok()) reader->Finish(ToGrpc(started));
     return reader;
@@ -101,7 +112,7 @@ class StreamWriter final : public grpc::ServerWriteReactor<Response> {
     const absl::Status started = runner.Start([writer, handler = std::move(handler)] {
       const absl::Status status = Guarded([&] { return handler(*writer); });
       writer->Settle();
-      writer->Finish(ToGrpc(status));
+      writer->Finish(Answer(status));
     });
     if (!started.ok()) writer->Finish(ToGrpc(started));
     return writer;

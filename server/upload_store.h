@@ -70,7 +70,7 @@ class UploadStore {
 
   // Begins an upload (offset 0: anything held before is dropped) or resumes it. `header` says what
   // the volume is to be (checked by the caller). ABORTED: OFFSET_MISMATCH, or another call writes
-  // this upload.
+  // this upload. RESOURCE_EXHAUSTED (DISK_FULL) at once when the disk cannot hold the rest.
   absl::StatusOr<std::unique_ptr<UploadSession>> Begin(const std::string& request_id,
                                                        const v1::Volume& header, int64_t offset);
   // NOT_FOUND when nothing was received.
