@@ -28,19 +28,16 @@ namespace gvsl {
 namespace {
 
 constexpr int64_t kMaxWindow = 512;
+constexpr int64_t kDefaultWindow = 128;
+constexpr int64_t kDefaultGpuBatch = 4;
+constexpr int64_t kMaxBatch = 64;
 constexpr size_t kMaxLabels = 4096;
 
 absl::Status Cancelled() { return absl::CancelledError("the work was cancelled"); }
 
-int64_t WindowSide(const WindowOptions& options, const ModelCard& card) {
-  if (options.window > 0) return options.window;
-  return card.crop > 0 ? card.crop : 128;
-}
-
-std::array<WindowAxis, 3> PlanWindows(const Grid& grid, const WindowOptions& options,
-                                      int64_t window) {
+std::array<WindowAxis, 3> PlanWindows(const Grid& grid, const WindowOptions& options) {
   const auto axis = [&](int i) {
-    return WindowAxis(grid.size[i], window, options.overlap, options.gaussian);
+    return WindowAxis(grid.size[i], options.window, options.overlap, options.gaussian);
   };
   return {axis(0), axis(1), axis(2)};
 }
@@ -70,7 +67,7 @@ struct Extractor::Impl {
 
   // bf16 on CUDA only, prepared when first asked for.
   UNetEngine& EngineFor(const WindowOptions& options) {
-    if (!options.half_precision || !device.is_cuda()) return *engine;
+    if (!options.half_precision) return *engine;
     if (half_engine == nullptr) {
       half_engine = std::make_unique<UNetEngine>(state, info.card.widths, device, at::kBFloat16);
     }
@@ -135,13 +132,8 @@ struct Extractor::Impl {
   }
 
   DenseSweep MakeSweep(const Grid& grid, const WindowOptions& options) const {
-    return DenseSweep{PlanWindows(grid, options, WindowSide(options, info.card)),
-                      {0, 0, 0},
-                      grid.size,
-                      2,
-                      false,
-                      info.card.dense_channels(),
-                      std::max<int64_t>(options.batch, 1)};
+    return DenseSweep{PlanWindows(grid, options), {0, 0, 0},    grid.size, 2, false,
+                      info.card.dense_channels(), options.batch};
   }
 
   absl::StatusOr<std::vector<float>> Global(const Volume& volume, const WindowOptions& options,
@@ -206,6 +198,15 @@ absl::StatusOr<std::unique_ptr<Extractor>> Extractor::Load(const std::string& sa
   });
 }
 
+WindowOptions Extractor::Resolved(const WindowOptions& options) const {
+  WindowOptions resolved = options;
+  const ModelCard& card = impl_->info.card;
+  if (options.window == 0) resolved.window = card.crop > 0 ? card.crop : kDefaultWindow;
+  if (options.batch == 0) resolved.batch = impl_->device.is_cuda() ? kDefaultGpuBatch : 1;
+  resolved.half_precision = options.half_precision && impl_->device.is_cuda();
+  return resolved;
+}
+
 absl::Status Extractor::CheckWindow(const WindowOptions& options, int64_t memory_bytes) const {
   if (options.window < 0 || options.window > kMaxWindow || options.window % 16 != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -215,21 +216,21 @@ absl::Status Extractor::CheckWindow(const WindowOptions& options, int64_t memory
     return absl::InvalidArgumentError(
         absl::StrCat("window.overlap: ", options.overlap, " must lie in 0 to 0.75"));
   }
-  if (options.batch < 1 || options.batch > 64) {
+  if (options.batch < 0 || options.batch > kMaxBatch) {
     return absl::InvalidArgumentError(
-        absl::StrCat("window.batch: ", options.batch, " must lie in 1 to 64"));
+        absl::StrCat("window.batch: ", options.batch, " must lie in 1 to ", kMaxBatch));
   }
-  const int64_t window = WindowSide(options, impl_->info.card);
-  if (memory_bytes <= 0 ||
-      impl_->PassBytes({window, window, window}, options.batch) <= memory_bytes) {
-    return absl::OkStatus();
-  }
+  const WindowOptions resolved = Resolved(options);
+  const int64_t window = resolved.window;
+  const auto needed = [&](int64_t side) {
+    return impl_->PassBytes({side, side, side}, resolved.batch);
+  };
+  if (memory_bytes <= 0 || needed(window) <= memory_bytes) return absl::OkStatus();
   int64_t fits = window;
-  while (fits > 0 && impl_->PassBytes({fits, fits, fits}, options.batch) > memory_bytes) fits -= 16;
+  while (fits > 0 && needed(fits) > memory_bytes) fits -= 16;
   return WithReason(
       absl::ResourceExhaustedError(absl::StrCat(
-          "window.window: a pass of ", window, " voxels a side needs about ",
-          impl_->PassBytes({window, window, window}, options.batch) >> 20,
+          "window.window: a pass of ", window, " voxels a side needs about ", needed(window) >> 20,
           " MiB, the server allows ", memory_bytes >> 20,
           fits > 0 ? absl::StrCat(" MiB; the largest that fits is ", fits) : " MiB; none fits")),
       "WINDOW_TOO_LARGE");
@@ -239,14 +240,16 @@ absl::StatusOr<std::vector<float>> Extractor::Global(const Volume& volume,
                                                      const WindowOptions& options,
                                                      const CancelFunction& cancelled) {
   if (absl::Status status = CheckWindow(options, 0); !status.ok()) return status;
-  return Impl::Guarded([&] { return impl_->Global(volume, options, cancelled); });
+  return Impl::Guarded([&] { return impl_->Global(volume, Resolved(options), cancelled); });
 }
 
 absl::Status Extractor::Dense(const Volume& volume, const DenseOptions& options,
                               const CancelFunction& cancelled, DenseSink& sink) {
   if (absl::Status status = CheckWindow(options.window, options.memory_bytes); !status.ok())
     return status;
-  return Impl::Guarded([&] { return impl_->Dense(volume, options, cancelled, sink); });
+  DenseOptions resolved = options;
+  resolved.window = Resolved(options.window);
+  return Impl::Guarded([&] { return impl_->Dense(volume, resolved, cancelled, sink); });
 }
 
 absl::StatusOr<std::vector<PointFeature>> Extractor::Sample(const Volume& volume,
@@ -254,7 +257,8 @@ absl::StatusOr<std::vector<PointFeature>> Extractor::Sample(const Volume& volume
                                                             const WindowOptions& options,
                                                             const CancelFunction& cancelled) {
   if (absl::Status status = CheckWindow(options, 0); !status.ok()) return status;
-  return Impl::Guarded([&] { return impl_->Sample(volume, points_mm, options, cancelled); });
+  return Impl::Guarded(
+      [&] { return impl_->Sample(volume, points_mm, Resolved(options), cancelled); });
 }
 
 absl::StatusOr<std::vector<LabelFeature>> Extractor::Pool(const Volume& volume,
@@ -264,7 +268,7 @@ absl::StatusOr<std::vector<LabelFeature>> Extractor::Pool(const Volume& volume,
                                                           int64_t memory_bytes) {
   if (absl::Status status = CheckWindow(options, memory_bytes); !status.ok()) return status;
   return Impl::Guarded(
-      [&] { return impl_->Pool(volume, labels, options, cancelled, memory_bytes); });
+      [&] { return impl_->Pool(volume, labels, Resolved(options), cancelled, memory_bytes); });
 }
 
 absl::StatusOr<std::vector<float>> Extractor::Impl::Global(const Volume& volume,
@@ -272,7 +276,7 @@ absl::StatusOr<std::vector<float>> Extractor::Impl::Global(const Volume& volume,
                                                            const CancelFunction& cancelled) {
   auto input = Preprocessor::Make(volume, info.card);
   if (!input.ok()) return input.status();
-  const auto windows = PlanWindows(input->grid(), options, WindowSide(options, info.card));
+  const auto windows = PlanWindows(input->grid(), options);
   const Index3 side = {windows[0].side(), windows[1].side(), windows[2].side()};
   std::vector<double> sum(static_cast<size_t>(info.card.global_channels()), 0);
   double total = 0;
@@ -391,7 +395,7 @@ absl::StatusOr<std::vector<PointFeature>> Extractor::Impl::Sample(
   auto input = Preprocessor::Make(volume, info.card);
   if (!input.ok()) return input.status();
   const Grid& grid = input->grid();
-  const auto windows = PlanWindows(grid, options, WindowSide(options, info.card));
+  const auto windows = PlanWindows(grid, options);
   const Index3 side = {windows[0].side(), windows[1].side(), windows[2].side()};
   const size_t channels = static_cast<size_t>(info.card.dense_channels());
 

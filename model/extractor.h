@@ -37,7 +37,7 @@ struct WindowOptions {
   int64_t window = 0;     // side in voxels, a multiple of 16; 0: the card's crop, 128 without one
   double overlap = 0.25;  // 0..0.75
   bool gaussian = true;   // else constant weights
-  int64_t batch = 1;      // windows a pass
+  int64_t batch = 0;      // windows a pass; 0: 1 on the CPU, 4 on CUDA
   bool half_precision = false;  // bf16 on CUDA; ignored on the CPU
 };
 
@@ -87,6 +87,9 @@ class Extractor {
   ~Extractor();
 
   const ModelInfo& info() const;
+
+  // The options with every default filled in, as the methods below use them.
+  WindowOptions Resolved(const WindowOptions& options) const;
 
   // OK if the options make sense and a pass of this window fits into `memory_bytes` (0: not looked
   // at). INVALID_ARGUMENT names the field; RESOURCE_EXHAUSTED tells the largest window that fits.

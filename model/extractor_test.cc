@@ -424,7 +424,7 @@ TEST_F(ExtractorTest, NamesTheOptionThatIsWrong) {
   for (double overlap : {-0.1, 0.76, 1.0, std::numeric_limits<double>::quiet_NaN()}) {
     EXPECT_EQ(refusal(Dense(32, overlap)).find("window.overlap: "), 0u) << overlap;
   }
-  for (int64_t batch : {0, 65}) {
+  for (int64_t batch : {-1, 65}) {
     DenseOptions options = Dense(32);
     options.window.batch = batch;
     EXPECT_EQ(refusal(options).find("window.batch: "), 0u) << batch;

@@ -9,19 +9,17 @@ namespace gvsl {
 
 absl::Status DenseStream::Begin(const DenseHeader& header) {
   slice_values_ = static_cast<size_t>(header.channels * header.grid.size[0] * header.grid.size[1]);
-  const int64_t element = type_ == v1::FLOAT16 ? 2 : 4;
+  const int64_t element = header_.type() == v1::FLOAT16 ? 2 : 4;
+  *header_.mutable_grid() = ToProto(header.grid);
+  header_.set_channels(static_cast<int32_t>(header.channels));
+  header_.set_total_bytes(element * header.channels * header.grid.voxel_count());
   v1::ExtractDenseResponse message;
-  auto* out = message.mutable_header();
-  *out->mutable_grid() = ToProto(header.grid);
-  out->set_channels(static_cast<int32_t>(header.channels));
-  out->set_type(type_);
-  out->set_total_bytes(element * header.channels * header.grid.voxel_count());
-  *out->mutable_model() = model_;
+  *message.mutable_header() = header_;
   return writer_.Write(message);
 }
 
 absl::Status DenseStream::Slice(int64_t, const float* values) {
-  if (type_ != v1::FLOAT16)
+  if (header_.type() != v1::FLOAT16)
     return Add(reinterpret_cast<const char*>(values), slice_values_ * sizeof(float));
   half_.resize(slice_values_);
   for (size_t i = 0; i < slice_values_; ++i) {

@@ -11,9 +11,13 @@ namespace gvsl {
 
 class DenseStream final : public DenseSink {
  public:
-  DenseStream(StreamWriter<v1::ExtractDenseResponse>& writer, v1::FeatureType type,
-              v1::ModelIdentity model)
-      : writer_(writer), type_(type), model_(std::move(model)) {}
+  // `header` says the type and the model; grid, channels and bytes are filled in here.
+  DenseStream(StreamWriter<v1::ExtractDenseResponse>& writer,
+              v1::ExtractDenseResponse::Header header)
+      : writer_(writer), header_(std::move(header)) {}
+
+  // Before Begin.
+  void set_window(const v1::WindowOptions& window) { *header_.mutable_window() = window; }
 
   absl::Status Begin(const DenseHeader& header) override;
   absl::Status Slice(int64_t z, const float* values) override;
@@ -24,8 +28,7 @@ class DenseStream final : public DenseSink {
   absl::Status Add(const char* data, size_t size);
 
   StreamWriter<v1::ExtractDenseResponse>& writer_;
-  const v1::FeatureType type_;
-  const v1::ModelIdentity model_;
+  v1::ExtractDenseResponse::Header header_;
   size_t slice_values_ = 0;
   std::vector<uint16_t> half_;
   v1::ExtractDenseResponse pending_;

@@ -25,7 +25,25 @@ absl::StatusOr<WindowOptions> WindowFrom(const v1::WindowOptions& message) {
     return absl::InvalidArgumentError("window.blending: GAUSSIAN or CONSTANT");
   }
   options.gaussian = message.blending() != v1::WindowOptions::CONSTANT;
+  if (message.precision() < v1::WindowOptions::PRECISION_UNSPECIFIED ||
+      message.precision() > v1::WindowOptions::BFLOAT16) {
+    return absl::InvalidArgumentError("window.precision: FLOAT32 or BFLOAT16");
+  }
+  options.half_precision = message.precision() == v1::WindowOptions::BFLOAT16;
+  options.batch = message.batch();
   return options;
+}
+
+v1::WindowOptions ToProto(const WindowOptions& options) {
+  v1::WindowOptions message;
+  message.set_window(static_cast<int32_t>(options.window));
+  message.set_overlap(options.overlap);
+  message.set_blending(options.gaussian ? v1::WindowOptions::GAUSSIAN
+                                        : v1::WindowOptions::CONSTANT);
+  message.set_precision(options.half_precision ? v1::WindowOptions::BFLOAT16
+                                               : v1::WindowOptions::FLOAT32);
+  message.set_batch(static_cast<int32_t>(options.batch));
+  return message;
 }
 
 absl::StatusOr<StoredModel> ModelOf(ServerState& state, const std::string& name) {
@@ -102,6 +120,7 @@ absl::Status Global(ServerState& state, const v1::ExtractGlobalRequest& request,
     const auto extract = [&](Extractor& extractor) -> absl::Status {
       auto values = extractor.Global(*volume, *options, cancelled);
       if (!values.ok()) return values.status();
+      *response->mutable_window() = ToProto(extractor.Resolved(*options));
       auto* feature = response->add_features();
       feature->set_volume(stored.volume.name());
       feature->mutable_values()->Add(values->begin(), values->end());
@@ -158,11 +177,15 @@ absl::Status Dense(ServerState& state, const v1::ExtractDenseRequest& request,
   if (!stored.ok()) return stored.status();
   auto volume = state.MapVolume(*stored);
   if (!volume.ok()) return volume.status();
-  DenseStream sink(stream, request.type() == v1::FLOAT16 ? v1::FLOAT16 : v1::FLOAT32,
-                   model->model.identity());
-  absl::Status status = OnEngine(
-      state, *model, options->window, cancelled,
-      [&](Extractor& extractor) { return extractor.Dense(*volume, *options, cancelled, sink); });
+  v1::ExtractDenseResponse::Header header;
+  header.set_type(request.type() == v1::FLOAT16 ? v1::FLOAT16 : v1::FLOAT32);
+  *header.mutable_model() = model->model.identity();
+  DenseStream sink(stream, header);
+  absl::Status status =
+      OnEngine(state, *model, options->window, cancelled, [&](Extractor& extractor) {
+        sink.set_window(ToProto(extractor.Resolved(options->window)));
+        return extractor.Dense(*volume, *options, cancelled, sink);
+      });
   return status.ok() ? sink.Finish() : status;
 }
 
@@ -198,6 +221,7 @@ absl::Status Sample(ServerState& state, const v1::SampleFeaturesRequest& request
   return OnEngine(state, *model, *options, cancelled, [&](Extractor& extractor) -> absl::Status {
     auto samples = extractor.Sample(*volume, points, *options, cancelled);
     if (!samples.ok()) return samples.status();
+    *response->mutable_window() = ToProto(extractor.Resolved(*options));
     for (const PointFeature& feature : *samples) {
       auto* sample = response->add_samples();
       sample->set_out_of_view(feature.out_of_view);
@@ -225,6 +249,7 @@ absl::Status Pool(ServerState& state, const v1::PoolFeaturesRequest& request,
   return OnEngine(state, *model, *options, cancelled, [&](Extractor& extractor) -> absl::Status {
     auto pooled = extractor.Pool(*volume, *labels, *options, cancelled, state.memory_bytes());
     if (!pooled.ok()) return pooled.status();
+    *response->mutable_window() = ToProto(extractor.Resolved(*options));
     if (absl::Status status = CheckAnswer("labels", static_cast<int64_t>(pooled->size()),
                                           2 * model->model.dense_channels());
         !status.ok()) {

@@ -34,6 +34,26 @@ TEST_F(FeatureServiceTest, GlobalVectorsOfManyVolumesAreThoseOfEach) {
   }
 }
 
+TEST_F(FeatureServiceTest, AnswersNameTheWindowsThatWereUsed) {
+  v1::ExtractDenseRequest dense;
+  dense.set_volume(Store(Cube(20), Id()).name());
+  *dense.mutable_window() = SmallWindow();
+  dense.mutable_window()->set_precision(v1::WindowOptions::BFLOAT16);
+  const v1::WindowOptions used = ExtractDense(features(), dense).header.window();
+  EXPECT_EQ(used.window(), 16);
+  EXPECT_EQ(used.overlap(), 0.25);
+  EXPECT_EQ(used.blending(), v1::WindowOptions::GAUSSIAN);
+  EXPECT_EQ(used.precision(), v1::WindowOptions::FLOAT32) << "of a CPU";
+  EXPECT_EQ(used.batch(), 1);
+
+  v1::ExtractGlobalRequest global;
+  global.add_volumes(dense.volume());
+  ClientContext context;
+  v1::ExtractGlobalResponse answer;
+  ASSERT_OK(features().ExtractGlobal(&context, global, &answer));
+  EXPECT_EQ(answer.window().window(), 128) << "the card's crop";
+}
+
 TEST_F(FeatureServiceTest, DenseFeaturesComeOnTheirGridWithAllTheirBytes) {
   const Cube cube(20);
   v1::ExtractDenseRequest request;

@@ -16,7 +16,8 @@ struct FeatureOptions : ImportOptions {
   std::string model;
   int window = 0;
   double overlap = -1;
-  std::string blending;
+  std::string blending, precision;
+  int batch = 0;
 };
 
 void AddFeatureOptions(CLI::App* verb, FeatureOptions& options) {
@@ -27,6 +28,11 @@ void AddFeatureOptions(CLI::App* verb, FeatureOptions& options) {
                    "share that windows overlap, 0 to 0.75 (default 0.25)");
   verb->add_option("--blending", options.blending, "gaussian or constant (default gaussian)")
       ->check(CLI::IsMember({"gaussian", "constant"}));
+  verb->add_option("--precision", options.precision,
+                   "float32 or bfloat16, on a GPU (default float32)")
+      ->check(CLI::IsMember({"float32", "bfloat16"}));
+  verb->add_option("--batch", options.batch,
+                   "windows computed at once (default 1 on a CPU, 4 on a GPU)");
   verb->add_option("--modality", options.modality,
                    "modality of files that are uploaded first, such as CT or MR");
 }
@@ -35,6 +41,8 @@ void FillWindow(const FeatureOptions& options, v1::WindowOptions* window) {
   window->set_window(options.window);
   if (options.overlap >= 0) window->set_overlap(options.overlap);
   if (options.blending == "constant") window->set_blending(v1::WindowOptions::CONSTANT);
+  if (options.precision == "bfloat16") window->set_precision(v1::WindowOptions::BFLOAT16);
+  window->set_batch(options.batch);
 }
 
 // Adds the answer of one call of several; all must come from one model.
