@@ -11,7 +11,8 @@
 namespace gvsl {
 
 // Opens a new file beside `path` (status() tells) and replaces `path`, or the file that a link of
-// this name points to, by it at Commit. Destroyed before, it leaves nothing behind and an older file as it was. Not thread-safe.
+// this name points to, by it at Commit. Destroyed before, it leaves nothing behind and an older
+// file as it was. Not thread-safe.
 class OutputFile {
  public:
   explicit OutputFile(const std::string& path);

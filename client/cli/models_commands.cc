@@ -81,19 +81,19 @@ void PrintModels(Context& context, const std::vector<v1::Model>& models) {
 void PrintModel(Context& context, const v1::Model& model) {
   if (context.json) return PrintJson(model);
   const v1::ModelCard& card = model.card();
-  PrintTable({{"name", model.name()},
-              {"display name", model.display_name()},
-              {"size", absl::StrCat(card.size(), ", ", model.parameter_count(), " values")},
-              {"geometry", card.geometry()},
-              {"input", absl::StrCat(card.orientation(), ", ", SpacingText(card), " mm")},
-              {"registration heads",
-               card.has_heads() ? "yes" : "random (the file held the U-Net alone)"},
-              {"features", absl::StrCat(model.global_channels(), " global, ",
-                                        model.dense_channels(), " dense")},
-              {"default", model.is_default() ? "yes" : "no"},
-              {"provenance", card.provenance()},
-              {"created", google::protobuf::util::TimeUtil::ToString(model.create_time())},
-              {"fingerprint", model.identity().fingerprint()}});
+  PrintTable(
+      {{"name", model.name()},
+       {"display name", model.display_name()},
+       {"size", absl::StrCat(card.size(), ", ", model.parameter_count(), " values")},
+       {"geometry", card.geometry()},
+       {"input", absl::StrCat(card.orientation(), ", ", SpacingText(card), " mm")},
+       {"registration heads", card.has_heads() ? "yes" : "random (the file held the U-Net alone)"},
+       {"features",
+        absl::StrCat(model.global_channels(), " global, ", model.dense_channels(), " dense")},
+       {"default", model.is_default() ? "yes" : "no"},
+       {"provenance", card.provenance()},
+       {"created", google::protobuf::util::TimeUtil::ToString(model.create_time())},
+       {"fingerprint", model.identity().fingerprint()}});
 }
 
 // A verb on one model by its name.
