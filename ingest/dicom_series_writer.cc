@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "imaging/intensity.h"
+#include "imaging/output_file.h"
 #include "imaging/sha256.h"
 
 namespace gvsl {
@@ -191,29 +192,20 @@ bool RunsAgainstNormal(const Mat3& d) {
   return normal[0] * d[0][2] + normal[1] * d[1][2] + normal[2] * d[2][2] < 0;
 }
 
-absl::Status SaveAside(DcmFileFormat* file, const std::filesystem::path& path) {
-  const std::filesystem::path aside = path.string() + ".part";
-  const OFCondition saved = file->saveFile(OFFilename(aside.c_str()), EXS_LittleEndianExplicit);
-  std::error_code error;
-  if (saved.good()) {
-    std::filesystem::rename(aside, path, error);
-    if (!error) return absl::OkStatus();
-  }
-  std::error_code ignored;
-  std::filesystem::remove(aside, ignored);
-  return absl::UnavailableError(absl::StrCat("cannot write ", path.string(), ": ",
-                                             saved.good() ? error.message() : saved.text(),
-                                             "; check the folder's permissions and free space"));
+absl::Status Save(DcmFileFormat* image, const std::filesystem::path& path) {
+  OutputFile file(path.string());
+  if (!file.status().ok()) return file.status();
+  errno = 0;
+  const OFCondition saved =
+      image->saveFile(OFFilename(file.aside().c_str()), EXS_LittleEndianExplicit);
+  return saved.good() ? file.Commit() : file.Failed(errno);
 }
 
 }  // namespace
 
 std::string DerivedUid(const std::string& seed, const std::string& purpose) {
-  Sha256 sha;
   // The length keeps ("a", "bc") and ("ab", "c") apart.
-  const std::string name = absl::StrCat(seed.size(), ":", seed, purpose);
-  sha.Update(name.data(), name.size());
-  const std::string hex = sha.Finish();
+  const std::string hex = Sha256Of(absl::StrCat(seed.size(), ":", seed, purpose));
   // 128 bits made a UUID of version 8 (free form) and variant 2 (RFC 9562, 5.8), as 32-bit digits.
   uint64_t digits[4];
   for (int i = 0; i < 4; ++i) digits[i] = std::stoull(hex.substr(8 * i, 8), nullptr, 16);
@@ -280,7 +272,7 @@ absl::Status WriteDicomSeries(const Volume& volume, const DicomSeriesOptions& op
     char name[32];
     std::snprintf(name, sizeof(name), "IM%05d.dcm", static_cast<int>(number));
     const std::filesystem::path path = std::filesystem::path(directory) / name;
-    if (absl::Status status = SaveAside(&file, path); !status.ok()) return status;
+    if (absl::Status status = Save(&file, path); !status.ok()) return status;
   }
   return absl::OkStatus();
 }

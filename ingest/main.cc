@@ -1,4 +1,4 @@
-// gvsl-ingest: DICOM and phantoms into the service's world. One file a verb; each adds itself to
+// gvsl-ingest: the DICOM side of the service. One file a verb; each adds itself to
 // the command line and leaves its action to be run once the whole line has proved right.
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
   CLI::App app("DICOM ingestion of the GVSL service.", "gvsl-ingest");
   app.require_subcommand(1);
   app.footer(
-      "Example:\n  gvsl-ingest phantom --patient 1 --count 3 -o phantoms\n\n"
+      "Example:\n  gvsl-ingest phantom --count 3 -o phantoms\n\n"
       "Exit codes: 0, 1 the request failed, 2 bad usage.");
   gvsl::Action action;
   gvsl::AddPhantomCommand(&app, &action);

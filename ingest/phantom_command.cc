@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "imaging/image_file.h"
 #include "imaging/phantom.h"
 #include "ingest/dicom_series_writer.h"
 
@@ -16,21 +15,13 @@ namespace gvsl {
 namespace {
 
 struct PhantomArguments {
-  uint64_t patient = 1;
+  uint64_t patient = 0;
   int count = 1;
   std::string output;
   std::vector<int64_t> size = {128, 128, 96};
   std::vector<double> spacing_mm = {2.0, 2.0, 2.5};
   double noise_hu = 15;
-  std::string format = "dicom";
-  bool labels = false;
 };
-
-std::string PatientName(uint64_t patient) {
-  char name[40];
-  std::snprintf(name, sizeof(name), "patient-%04llu", static_cast<unsigned long long>(patient));
-  return name;
-}
 
 absl::Status WriteOne(const PhantomArguments& arguments, uint64_t patient) {
   PhantomOptions options;
@@ -43,35 +34,22 @@ absl::Status WriteOne(const PhantomArguments& arguments, uint64_t patient) {
   absl::StatusOr<Phantom> phantom = MakePhantom(options);
   if (!phantom.ok()) return phantom.status();
 
-  const std::string name = PatientName(patient);
-  const std::string base = (std::filesystem::path(arguments.output) / name).string();
-  std::string written;
-  if (arguments.format == "dicom") {
-    DicomSeriesOptions series;
-    // Grid and noise are part of the seed: another sampling of a patient is another series.
-    series.uid_seed = absl::StrCat("phantom ", patient, " noise ", arguments.noise_hu);
-    for (int axis = 0; axis < 3; ++axis) {
-      absl::StrAppend(&series.uid_seed, " ", options.size[axis], "x",
-                      DecimalString(options.spacing_mm[axis]));
-    }
-    series.patient_id = absl::StrCat("PHANTOM", patient);
-    series.patient_name = absl::StrCat("PHANTOM^", patient);
-    series.study_description = "GVSL phantom, cardiac CT";
-    series.series_description = "Synthetic CT, not of a person";
-    written = base;
-    if (absl::Status status = WriteDicomSeries(phantom->image, series, base); !status.ok()) {
-      return status;
-    }
-  } else {
-    written = base + ".nii.gz";
-    if (absl::Status status = WriteVolume(phantom->image, written); !status.ok()) return status;
+  DicomSeriesOptions series;
+  // Grid and noise are part of the seed: another sampling of a patient is another series.
+  series.uid_seed = absl::StrCat("phantom ", patient, " noise ", arguments.noise_hu);
+  for (int axis = 0; axis < 3; ++axis) {
+    absl::StrAppend(&series.uid_seed, " ", options.size[axis], "x",
+                    DecimalString(options.spacing_mm[axis]));
   }
-  std::printf("%s\n", written.c_str());
-  if (!arguments.labels) return absl::OkStatus();
-  const std::string labels = base + "-labels.nii.gz";
-  if (absl::Status status = WriteVolume(phantom->labels, labels); !status.ok()) return status;
-  std::printf("%s\n", labels.c_str());
-  return absl::OkStatus();
+  series.patient_id = absl::StrCat("PHANTOM", patient);
+  series.patient_name = absl::StrCat("PHANTOM^", patient);
+  series.study_description = "GVSL phantom, cardiac CT";
+  series.series_description = "Synthetic CT, not of a person";
+  const std::string folder =
+      (std::filesystem::path(arguments.output) / absl::StrCat("patient", patient)).string();
+  absl::Status status = WriteDicomSeries(phantom->image, series, folder);
+  if (status.ok()) std::printf("wrote %s\n", folder.c_str());
+  return status;
 }
 
 absl::Status Run(const PhantomArguments& arguments) {
@@ -93,39 +71,30 @@ absl::Status Run(const PhantomArguments& arguments) {
 void AddPhantomCommand(CLI::App* app, Action* action) {
   auto arguments = std::make_shared<PhantomArguments>();
   CLI::App* verb = app->add_subcommand(
-      "phantom",
-      "Make synthetic cardiac CTs, as DICOM series or NIfTI files; prints what it wrote");
-  verb->add_option("--patient", arguments->patient, "Number of the first patient")
+      "phantom", "Write phantom patients as DICOM CT series, as a scanner would send them");
+  verb->add_option("--patient", arguments->patient,
+                   "number of the first patient; the same anatomy as gvsl phantoms make's")
       ->capture_default_str();
-  verb->add_option("--count", arguments->count, "How many patients, numbered on from the first")
+  verb->add_option("--count", arguments->count, "how many patients, numbered on from the first")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
-  verb->add_option("-o,--output", arguments->output, "Folder to write into, made if absent")
+  verb->add_option("-o,--output", arguments->output, "folder to write into, made if absent")
       ->required();
-  verb->add_option("--size", arguments->size, "Columns, rows and slices")
+  verb->add_option("--size", arguments->size, "voxels: columns,rows,slices (default 128,128,96)")
+      ->delimiter(',')
       ->expected(3)
-      ->check(CLI::Range(2, 65535))
-      ->capture_default_str();
-  verb->add_option("--spacing", arguments->spacing_mm, "Their spacing in mm")
+      ->check(CLI::Range(2, 65535));
+  verb->add_option("--spacing", arguments->spacing_mm, "voxel size in mm (default 2,2,2.5)")
+      ->delimiter(',')
       ->expected(3)
-      ->check(CLI::Range(0.001, 1000.0))
-      ->capture_default_str();
-  verb->add_option("--noise", arguments->noise_hu, "Standard deviation of the noise in HU")
+      ->check(CLI::Range(0.001, 1000.0));
+  verb->add_option("--noise", arguments->noise_hu, "standard deviation of the noise in HU")
       ->check(CLI::Range(0.0, 500.0))
       ->capture_default_str();
-  verb->add_option("--format", arguments->format,
-                   "dicom: a folder of CT images a patient; nifti: a .nii.gz file a patient")
-      ->check(CLI::IsMember({"dicom", "nifti"}))
-      ->capture_default_str();
-  verb->add_flag("--labels", arguments->labels,
-                 "Also write the exact labels, as patient-NNNN-labels.nii.gz");
   verb->footer(
-      "Examples:\n"
-      "  gvsl-ingest phantom --patient 1 --count 3 -o phantoms\n"
-      "      three DICOM series: phantoms/patient-0001/IM00001.dcm ...\n"
-      "  gvsl-ingest phantom --patient 7 --size 256 256 192 --spacing 1 1 1.25 --labels \\\n"
-      "      --format nifti -o phantoms\n"
-      "      phantoms/patient-0007.nii.gz and phantoms/patient-0007-labels.nii.gz");
+      "Example:\n"
+      "  gvsl-ingest phantom --count 3 --size 256,256,192 --spacing 1,1,1.25 -o phantoms\n"
+      "      three series: phantoms/patient0/IM00001.dcm ...");
   verb->callback([arguments, action] { *action = [arguments] { return Run(*arguments); }; });
 }
 

@@ -1,4 +1,4 @@
-// `gvsl-ingest phantom`: phantoms as DICOM series or NIfTI files.
+// `gvsl-ingest phantom`: phantom patients as DICOM series.
 #ifndef GVSL_INGEST_PHANTOM_COMMAND_H_
 #define GVSL_INGEST_PHANTOM_COMMAND_H_
 
