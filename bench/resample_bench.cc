@@ -14,6 +14,7 @@
 #include <map>
 #include <string>
 
+#include "imaging/orientation.h"
 #include "imaging/resample.h"
 
 #ifdef GVSL_BENCH_ITK

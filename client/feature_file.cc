@@ -4,24 +4,22 @@
 
 #include <Eigen/Dense>
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/wire.h"
 #include "imaging/nifti_file.h"
-#include "imaging/preview.h"
+#include "imaging/png.h"
 
 namespace gvsl {
 namespace {
 
 constexpr int64_t kMostSamples = 20000;
 constexpr int kGapPixels = 4;
-
-bool EndsWith(const std::string& text, const std::string& end) {
-  return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
 
 }  // namespace
 
@@ -40,8 +38,8 @@ std::string NpyHeader(const std::string& type, const std::vector<int64_t>& shape
 }
 
 absl::StatusOr<std::unique_ptr<DenseFileWriter>> DenseFileWriter::Make(const std::string& path) {
-  const bool gzip = EndsWith(path, ".nii.gz"), nifti = gzip || EndsWith(path, ".nii");
-  if (!nifti && !EndsWith(path, ".npy")) {
+  const bool gzip = absl::EndsWith(path, ".nii.gz"), nifti = gzip || absl::EndsWith(path, ".nii");
+  if (!nifti && !absl::EndsWith(path, ".npy")) {
     return absl::InvalidArgumentError(
         absl::StrCat(path.substr(0, 200), ": dense features go to a .npy, .nii or .nii.gz file"));
   }
@@ -85,6 +83,7 @@ absl::Status DenseFileWriter::Finish() { return gzip_ ? Compress() : file_.Commi
 
 absl::Status DenseFileWriter::Compress() {
   OutputFile packed(path_);
+  errno = 0;
   gzFile out = packed.status().ok() ? gzopen(packed.aside().c_str(), "wb1") : nullptr;
   std::FILE* in = std::fopen(file_.aside().c_str(), "rb");
   bool good = out != nullptr && in != nullptr;
@@ -98,7 +97,7 @@ absl::Status DenseFileWriter::Compress() {
   if (in != nullptr) std::fclose(in);
   if (out != nullptr) good = gzclose(out) == Z_OK && good;
   if (good) return packed.Commit();
-  return absl::ResourceExhaustedError(absl::StrCat("cannot write ", path_, "; is the disk full?"));
+  return packed.Failed(errno);
 }
 
 absl::Status DensePicture::Begin(const v1::ExtractDenseResponse::Header& header) {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "client/client.h"
-#include "client/output_file.h"
+#include "imaging/output_file.h"
 
 namespace gvsl {
 

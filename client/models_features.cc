@@ -12,8 +12,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/channel.h"
-#include "client/output_file.h"
 #include "client/wire.h"
+#include "imaging/output_file.h"
 
 namespace gvsl {
 namespace {

@@ -1,6 +1,7 @@
 #include "client/points_file.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -51,7 +52,8 @@ TEST(ParsePoints, RefusesATextWithoutAPoint) {
 }
 
 TEST(ReadPoints, ReadsAFileAndTellsWhenItCannot) {
-  const std::string path = testing::TempDir() + "/points_file_test.csv";
+  const std::string path =
+      testing::TempDir() + "/points_file_test." + std::to_string(getpid()) + ".csv";
   std::ofstream(path) << "7,8,9";
   const auto points = ReadPoints(path);
   std::filesystem::remove(path);

@@ -7,6 +7,9 @@
 #include <cstdio>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
 namespace gvsl {
 namespace {
 
@@ -15,7 +18,8 @@ constexpr std::chrono::milliseconds kRedraw{100};
 
 }  // namespace
 
-std::string ProgressLine(const std::string& label, int64_t done, int64_t total, double elapsed_s) {
+std::string ProgressLine(const std::string& label, int64_t done, int64_t total, double elapsed_s,
+                         const std::string& unit) {
   const double share =
       total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0) : 1;
   const double rate = elapsed_s > 0 ? static_cast<double>(done) / elapsed_s : 0;  // bytes/s
@@ -24,14 +28,18 @@ std::string ProgressLine(const std::string& label, int64_t done, int64_t total, 
                : 0;
   const int seconds = static_cast<int>(std::lround(left_s));
   const size_t full = static_cast<size_t>(share * kCells);
-  char numbers[64];
-  std::snprintf(numbers, sizeof(numbers), "%3d%%  %.1f MB/s  %d:%02d",
-                static_cast<int>(share * 100), rate / 1e6, seconds / 60, seconds % 60);
-  return label + "  [" + std::string(full, '#') + std::string(kCells - full, ' ') + "] " + numbers;
+  const std::string middle = unit.empty() ? absl::StrFormat("%.1f MB/s", rate / 1e6)
+                                          : absl::StrCat(done, " of ", total, " ", unit);
+  return absl::StrFormat("%s  [%s%s] %3d%%  %s  %d:%02d", label, std::string(full, '#'),
+                         std::string(kCells - full, ' '), static_cast<int>(share * 100), middle,
+                         seconds / 60, seconds % 60);
 }
 
-ProgressBar::ProgressBar(std::string label)
-    : label_(std::move(label)), terminal_(isatty(STDERR_FILENO) == 1), begin_(Clock::now()) {}
+ProgressBar::ProgressBar(std::string label, std::string unit)
+    : label_(std::move(label)),
+      unit_(std::move(unit)),
+      terminal_(isatty(STDERR_FILENO) == 1),
+      begin_(Clock::now()) {}
 
 ProgressBar::~ProgressBar() {
   if (visible_) std::fputs("\r\033[K", stderr);
@@ -42,7 +50,7 @@ void ProgressBar::Update(int64_t done, int64_t total) {
   const auto now = Clock::now();
   if (visible_ && now - drawn_ < kRedraw) return;
   const double elapsed_s = std::chrono::duration<double>(now - begin_).count();
-  std::fprintf(stderr, "\r%s\033[K", ProgressLine(label_, done, total, elapsed_s).c_str());
+  std::fprintf(stderr, "\r%s\033[K", ProgressLine(label_, done, total, elapsed_s, unit_).c_str());
   std::fflush(stderr);
   drawn_ = now;
   visible_ = true;

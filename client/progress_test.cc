@@ -20,6 +20,12 @@ TEST(ProgressLine, ShowsMinutesThatAreLeft) {
   EXPECT_NE(ProgressLine("", 1000000, 126000000, 1).find("2:05"), std::string::npos);
 }
 
+TEST(ProgressLine, CountsWhatIsNoBytes) {
+  // One volume in 10 s: three are left.
+  EXPECT_EQ(ProgressLine("extracting", 1, 4, 10, "volumes"),
+            "extracting  [#######                       ]  25%  1 of 4 volumes  0:30");
+}
+
 TEST(ProgressLine, IsFullOnlyAtTheEnd) {
   EXPECT_NE(ProgressLine("", 999, 1000, 1).find(" 99%"), std::string::npos);
   EXPECT_NE(ProgressLine("", 1000, 1000, 1).find("100%"), std::string::npos);

@@ -11,12 +11,6 @@
 namespace gvsl {
 namespace {
 
-std::string HashOf(const void* data, size_t size) {
-  Sha256 hash;
-  hash.Update(data, size);
-  return hash.Finish();
-}
-
 // One call of an upload, from header.offset on.
 grpc::Status Send(v1::VolumeService::Stub& stub, grpc::ClientContext& context,
                   const v1::CreateVolumeRequest& header, const Volume& volume,
@@ -48,7 +42,7 @@ grpc::Status Send(v1::VolumeService::Stub& stub, grpc::ClientContext& context,
 
 absl::StatusOr<v1::Volume> Client::Upload(const Volume& volume, const v1::Volume& about,
                                           const ProgressFunction& progress) {
-  const std::string sha256 = HashOf(volume.bytes(), volume.byte_count());
+  const std::string sha256 = Sha256Of(volume.bytes(), volume.byte_count());
   v1::CreateVolumeRequest opening;
   auto* header = opening.mutable_header();
   v1::Volume& asked = *header->mutable_volume();
@@ -60,7 +54,7 @@ absl::StatusOr<v1::Volume> Client::Upload(const Volume& volume, const v1::Volume
   *asked.mutable_grid() = ToProto(volume.grid());
   // Named by content and words: importing the same again finds the same, also a half of it.
   const std::string identity = absl::StrCat(asked.SerializeAsString(), sha256);
-  header->set_request_id(HashOf(identity.data(), identity.size()));
+  header->set_request_id(Sha256Of(identity));
 
   RetryPolicy policy(std::random_device{}());
   int64_t furthest = 0;

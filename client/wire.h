@@ -17,6 +17,15 @@ constexpr size_t kMaxChunkBytes = (1 << 20) - 1024;
 // CRC-32 (zlib) of a chunk's bytes.
 uint32_t ChecksumOf(const std::string& data);
 
+// What a feature vector takes in its answer beside its values, at most: tags, lengths, and the name
+// or numbers beside it.
+constexpr int64_t kGlobalOverheadBytes = 96, kSampleOverheadBytes = 16, kLabelOverheadBytes = 48;
+constexpr int64_t kMostVolumes = 256, kMostPoints = 4096;  // of one request
+// How many vectors of so many values one answer holds: a message stays below 1 MiB.
+constexpr int64_t VectorsInAnswer(int64_t values, int64_t overhead_bytes) {
+  return static_cast<int64_t>(kMaxChunkBytes) / (values * 4 + overhead_bytes);
+}
+
 v1::Grid ToProto(const Grid& grid);
 v1::Volume::VoxelType ToProto(VoxelType type);
 // INVALID_ARGUMENT that opens with "grid: " when values are missing; the grid itself is not judged.

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "imaging/sha256.h"
+#include "imaging/status_reason.h"
 #include "imaging/testing.h"
 
 namespace gvsl {
@@ -287,6 +288,14 @@ TEST_F(ImageFile, QformCountsWhereTheSformsCodeIsZero) {
   Grid expected = GridOf({4, 3, 2}, {2, 3, 1}, {-10, -20, 30});
   expected.direction = {{{0, 1, 0}, {-1, 0, 0}, {0, 0, 1}}};
   ExpectSameLattice(grid, expected, 1e-6);  // the quaternion is float32
+}
+
+TEST_F(ImageFile, QformWhoseQuaternionIsNoRotationIsRefused) {
+  auto header = Nifti1(NIFTI_TYPE_UINT8, 8);
+  header.sform_code = 0;
+  SetQuaternion(header, 0.9f, 0.9f, 0.9f, 1);
+  ExpectRefused(WriteNifti1(header, Raw(TwentyFour<uint8_t>())), absl::StatusCode::kInvalidArgument,
+                "geometry from the qform");
 }
 
 TEST_F(ImageFile, QfacOfMinusOneMirrorsTheSlices) {
@@ -784,7 +793,8 @@ TEST_F(ImageFile, AWriteThatBreaksOffLeavesTheOldFileAndNothingElse) {
     setrlimit(RLIMIT_FSIZE, &limit);
     signal(SIGXFSZ, handler);
 
-    EXPECT_FALSE(status.ok());
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+    EXPECT_EQ(ReasonOf(status), "DISK_FULL");
     EXPECT_EQ(files(), before);
     EXPECT_EQ(VoxelsOf<uint8_t>(Read(path)), VoxelsOf<uint8_t>(old_volume));
   }
@@ -821,9 +831,7 @@ class RealFile : public ::testing::Test {
     }
   }
   static std::string HashOf(const Volume& volume) {
-    Sha256 sha;
-    sha.Update(volume.bytes(), volume.byte_count());
-    return sha.Finish();
+    return Sha256Of(volume.bytes(), volume.byte_count());
   }
   std::string folder_;
 };

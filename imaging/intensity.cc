@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "imaging/resample.h"
+#include "imaging/parallel.h"
 
 namespace gvsl {
 namespace {

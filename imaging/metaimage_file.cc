@@ -251,8 +251,7 @@ absl::StatusOr<Volume> ReadMetaImage(const std::string& path, const ReadOptions&
   return volume;
 }
 
-absl::Status WriteMetaImage(const Volume& volume, const std::string& path,
-                            const std::string& data_name) {
+absl::Status WriteMetaImage(const Volume& volume, const std::string& data_name, OutputFile& file) {
   const Grid& grid = volume.grid();
   QuietErrors quiet;
   // MetaIO takes the voxels as void*, but only reads them here.
@@ -271,19 +270,13 @@ absl::Status WriteMetaImage(const Volume& volume, const std::string& path,
   image.CompressedData(false);
   image.ElementDataFileName(data_name.empty() ? "LOCAL" : data_name.c_str());
   // MetaIO reports success on a full disk, so the voxels are written here.
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  const bool opened = file.is_open();
-  bool good = opened && image.WriteStream(&file, false);
-  if (good && data_name.empty()) {
-    file.write(reinterpret_cast<const char*>(volume.bytes()),
-               static_cast<std::streamsize>(volume.byte_count()));
-  }
-  file.close();
-  good = good && file.good();
-  if (!opened)
-    return absl::InvalidArgumentError(absl::StrCat("cannot create it: ", std::strerror(errno)));
-  if (!good) return absl::ResourceExhaustedError("writing broke off; is the disk full?");
-  return absl::OkStatus();
+  std::ofstream header(file.aside(), std::ios::binary | std::ios::trunc);
+  const bool good = image.WriteStream(&header, false);
+  const int64_t size = header.tellp();
+  header.close();
+  if (!good || !header.good()) return file.Failed(errno);
+  if (!data_name.empty()) return absl::OkStatus();
+  return file.Write(volume.bytes(), volume.byte_count(), size);
 }
 
 }  // namespace gvsl

@@ -5,14 +5,14 @@
 #include <string>
 
 #include "imaging/image_file.h"
+#include "imaging/output_file.h"
 
 namespace gvsl {
 
 absl::StatusOr<Volume> ReadMetaImage(const std::string& path, const ReadOptions& options);
-// Writes to `path` itself (the caller renames). With a `data_name` it writes the header alone,
-// which tells of voxels in a file of that name beside it.
-absl::Status WriteMetaImage(const Volume& volume, const std::string& path,
-                            const std::string& data_name);
+// Writes into `file` (the caller commits). With a `data_name` it writes the header alone, which
+// tells of voxels in a file of that name beside it.
+absl::Status WriteMetaImage(const Volume& volume, const std::string& data_name, OutputFile& file);
 
 }  // namespace gvsl
 

@@ -152,6 +152,12 @@ absl::StatusOr<Grid> GridOf(const nifti_image& image) {
   if (image.sform_code > 0 || image.qform_code > 0) {
     const nifti_dmat44& matrix = image.sform_code > 0 ? image.sto_xyz : image.qto_xyz;
     source = image.sform_code > 0 ? "sform" : "qform";
+    const double b = image.quatern_b, c = image.quatern_c, d = image.quatern_d;
+    // niftilib would mend it in silence. A unit quaternion's parts; float32 rounds their squares.
+    if (image.sform_code <= 0 && !(b * b + c * c + d * d <= 1 + 1e-5)) {
+      return absl::InvalidArgumentError(
+          "geometry from the qform: its quaternion is longer than 1, so it is no rotation");
+    }
     for (int r = 0; r < 3; ++r) {
       for (int c = 0; c < 4; ++c) ras[r][c] = matrix.m[r][c];
     }
@@ -301,25 +307,29 @@ absl::StatusOr<std::string> NiftiHeader(const Grid& grid, VoxelType type, Volume
   return header;
 }
 
-absl::Status WriteNifti(const Volume& volume, const std::string& path, bool compressed) {
+absl::Status WriteNifti(const Volume& volume, bool compressed, OutputFile& file) {
   auto header = NiftiHeader(volume.grid(), volume.type(), volume.kind(), 1);
   if (!header.ok()) return header.status();
-  // Level 3: a CT shrinks nearly as much as at 6, in a third of the time. T: plain bytes.
-  gzFile file = gzopen(path.c_str(), compressed ? "wb3" : "wbT");
-  if (file == nullptr)
-    return absl::InvalidArgumentError(absl::StrCat("cannot create it: ", std::strerror(errno)));
-  gzbuffer(file, kGzipBufferBytes);
-  bool good = gzwrite(file, header->data(), static_cast<unsigned>(header->size())) ==
+  if (!compressed) {
+    absl::Status status = file.Write(header->data(), header->size(), 0);
+    if (!status.ok()) return status;
+    return file.Write(volume.bytes(), volume.byte_count(), static_cast<int64_t>(header->size()));
+  }
+  // Level 3: a CT shrinks nearly as much as at 6, in a third of the time.
+  gzFile packed = gzopen(file.aside().c_str(), "wb3");
+  if (packed == nullptr) return file.Failed(errno);
+  gzbuffer(packed, kGzipBufferBytes);
+  bool good = gzwrite(packed, header->data(), static_cast<unsigned>(header->size())) ==
               static_cast<int>(header->size());
   const size_t step = size_t{1} << 24;
   for (size_t at = 0; good && at < volume.byte_count(); at += step) {
     const unsigned count = static_cast<unsigned>(std::min(step, volume.byte_count() - at));
-    good = gzwrite(file, volume.bytes() + at, count) == static_cast<int>(count);
+    good = gzwrite(packed, volume.bytes() + at, count) == static_cast<int>(count);
   }
-  if (gzclose(file) != Z_OK || !good) {
-    return absl::ResourceExhaustedError("writing broke off; is the disk full?");
-  }
-  return absl::OkStatus();
+  const int error = errno;
+  const bool closed = gzclose(packed) == Z_OK;
+  if (!good) return file.Failed(error);
+  return closed ? absl::OkStatus() : file.Failed(errno);
 }
 
 }  // namespace gvsl

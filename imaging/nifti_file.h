@@ -5,6 +5,7 @@
 #include <string>
 
 #include "imaging/image_file.h"
+#include "imaging/output_file.h"
 
 namespace gvsl {
 
@@ -14,8 +15,8 @@ absl::StatusOr<Volume> ReadNifti(const std::string& path, const ReadOptions& opt
 absl::StatusOr<std::string> NiftiHeader(const Grid& grid, VoxelType type, VolumeKind kind,
                                         int64_t channels);
 
-// Writes to `path` itself (the caller renames); gzip when `compressed`.
-absl::Status WriteNifti(const Volume& volume, const std::string& path, bool compressed);
+// Writes into `file` (the caller commits); gzip when `compressed`.
+absl::Status WriteNifti(const Volume& volume, bool compressed, OutputFile& file);
 
 }  // namespace gvsl
 

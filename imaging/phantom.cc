@@ -5,10 +5,10 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/parallel.h"
 #include "imaging/phantom_anatomy.h"
 #include "imaging/phantom_random.h"
 #include "imaging/phantom_shape.h"
-#include "imaging/resample.h"
 
 namespace gvsl {
 namespace {

@@ -6,18 +6,10 @@
 #include <cmath>
 #include <cstdint>
 
+#include "imaging/mix64.h"
 #include "imaging/volume.h"
 
 namespace gvsl {
-
-// The output function of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a bijective mixer of 64
-// bits.
-inline uint64_t Mix64(uint64_t z) {
-  z += 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
 
 // One stream of numbers, addressed by counter or drawn in turn. Streams of different (seed,
 // purpose) are independent for our ends. Not thread-safe when drawn in turn; the addressed form is

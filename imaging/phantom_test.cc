@@ -39,11 +39,7 @@ Phantom Make(const PhantomOptions& options) {
   return *std::move(phantom);
 }
 
-std::string HashOf(const Volume& volume) {
-  Sha256 sha;
-  sha.Update(volume.bytes(), volume.byte_count());
-  return sha.Finish();
-}
+std::string HashOf(const Volume& volume) { return Sha256Of(volume.bytes(), volume.byte_count()); }
 
 double Distance(const Vec3& a, const Vec3& b) {
   return std::sqrt((a[0] - b[0]) * (a[0] - b[0]) + (a[1] - b[1]) * (a[1] - b[1]) +

@@ -1,9 +1,10 @@
+#include "imaging/png.h"
+
 #include <png.h>
 
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "imaging/preview.h"
 
 namespace gvsl {
 

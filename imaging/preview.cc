@@ -6,6 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "imaging/intensity.h"
+#include "imaging/orientation.h"
+#include "imaging/png.h"
 #include "imaging/resample.h"
 
 namespace gvsl {

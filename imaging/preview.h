@@ -3,7 +3,6 @@
 #define GVSL_IMAGING_PREVIEW_H_
 
 #include <string>
-#include <vector>
 
 #include "imaging/volume.h"
 
@@ -20,9 +19,6 @@ struct PreviewOptions {
 // anterior up in the axial plane, superior up in the others) side by side, in physical proportions,
 // whatever the volume's orientation. LABELS are coloured. INVALID_ARGUMENT for bad options.
 absl::StatusOr<std::string> PreviewPng(const Volume& volume, const PreviewOptions& options);
-
-// An RGB picture of `width` x `height` pixels, rows from the top, 3 bytes a pixel, as a PNG.
-absl::StatusOr<std::string> EncodePngRgb(int width, int height, const std::vector<uint8_t>& rgb);
 
 }  // namespace gvsl
 

@@ -9,6 +9,8 @@
 #include <set>
 #include <vector>
 
+#include "imaging/orientation.h"
+#include "imaging/png.h"
 #include "imaging/resample.h"
 #include "imaging/testing.h"
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "imaging/axis_taps.h"
+#include "imaging/parallel.h"
 
 namespace gvsl {
 namespace {
@@ -481,8 +482,6 @@ Resampler::Resampler(const Volume& volume, const Grid& target, Interpolation int
                      float outside)
     : impl_(std::make_unique<Impl>(volume, target, interpolation, outside)) {}
 Resampler::~Resampler() = default;
-
-const Grid& Resampler::target() const { return impl_->target; }
 
 void Resampler::Slices(int64_t z_begin, int64_t z_end, float* out, int threads) const {
   VisitVoxelType(impl_->volume.type(), [&](auto zero) {

@@ -1,35 +1,13 @@
-// Volumes onto other grids: reorientation (exact) and resampling (linear or nearest), slab by slab.
+// Volumes onto other grids: resampling (linear or nearest), slab by slab.
 #ifndef GVSL_IMAGING_RESAMPLE_H_
 #define GVSL_IMAGING_RESAMPLE_H_
 
 #include <cstdint>
-#include <functional>
-#include <string>
+#include <memory>
 
 #include "imaging/volume.h"
 
 namespace gvsl {
-
-// Axis codes of a direction in LPS letters: for columns, rows, slices the anatomical direction in
-// which the index grows (nearest axis), e.g. "LPS" for the identity, "RAS" for nibabel's canonical
-// one.
-std::string OrientationOf(const Grid& grid);
-
-// Permutation and flips that bring a grid to the nearest lattice with the given axis codes. Exact.
-struct Reorientation {
-  std::array<int, 3> source_axis = {0, 1, 2};  // axis i of the result is this axis of the source
-  std::array<bool, 3> flipped = {false, false, false};
-};
-// INVALID_ARGUMENT unless `codes` has one letter of each pair L/R, P/A, S/I.
-absl::StatusOr<Reorientation> ReorientationTo(const Grid& grid, const std::string& codes);
-Grid ReorientedGrid(const Grid& grid, const Reorientation& reorientation);
-absl::StatusOr<Volume> Reorient(const Volume& volume, const std::string& codes);
-
-// The grid of a volume in a model's space: its own axes, permuted and flipped to `codes` (never
-// rotated, so that no interpolation depends on how a file happens to store it), with `spacing_mm`,
-// covering the same extent, centred: size = max(1, round(old size * old spacing / new spacing)). A
-// volume stored in another orientation gives the same grid.
-absl::StatusOr<Grid> ModelGrid(const Grid& grid, const std::string& codes, const Vec3& spacing_mm);
 
 enum class Interpolation { kLinear, kNearest };
 
@@ -48,10 +26,8 @@ class Resampler {
   Resampler(const Resampler&) = delete;
   Resampler& operator=(const Resampler&) = delete;
 
-  const Grid& target() const;
-
   // Writes slices [z_begin, z_end) of the target, `[slice][row][column]` float32, into `out`. Uses
-  // up to `threads` threads (0: all cores).
+  // up to `threads` threads (as ParallelFor).
   void Slices(int64_t z_begin, int64_t z_end, float* out, int threads = 0) const;
   // As Slices, for a resampler of labels made with kNearest: float32 does not hold every int32.
   void Labels(int64_t z_begin, int64_t z_end, int32_t* out, int threads = 0) const;
@@ -72,10 +48,6 @@ absl::StatusOr<Volume> Resample(const Volume& volume, const Grid& target,
 // `begin` may be negative and `size` may exceed the volume; new voxels get `outside`.
 absl::StatusOr<Volume> CropOrPad(const Volume& volume, const std::array<int64_t, 3>& begin,
                                  const std::array<int64_t, 3>& size, double outside = 0);
-
-// Runs body(begin, end) over [0, count) on up to `threads` threads (0: all cores); returns when all
-// is done.
-void ParallelFor(int64_t count, int threads, const std::function<void(int64_t, int64_t)>& body);
 
 }  // namespace gvsl
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace gvsl {
 
@@ -20,6 +21,14 @@ class Sha256 {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// The digest of bytes at once.
+inline std::string Sha256Of(const void* data, size_t size) {
+  Sha256 hash;
+  hash.Update(data, size);
+  return hash.Finish();
+}
+inline std::string Sha256Of(std::string_view text) { return Sha256Of(text.data(), text.size()); }
 
 }  // namespace gvsl
 

@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kMaxVoxels = int64_t{1} << 33;
 // Direction cosines come from float32 headers; half a milliradian is far below what anyone can see.
 constexpr double kOrthonormalTolerance = 1e-3;
+constexpr double kMaxOriginMm = 1e6;
 
 absl::Status CheckKind(VoxelType type, VolumeKind kind) {
   if (kind == VolumeKind::kLabels && type == VoxelType::kFloat32) {
@@ -26,10 +27,6 @@ absl::Status CheckKind(VoxelType type, VolumeKind kind) {
         "convert it");
   }
   return absl::OkStatus();
-}
-
-bool AllFinite(const Vec3& v) {
-  return std::isfinite(v[0]) && std::isfinite(v[1]) && std::isfinite(v[2]);
 }
 
 }  // namespace
@@ -86,8 +83,13 @@ absl::Status ValidateGrid(const Grid& grid) {
                        " mm is not a voxel size; it must lie in 0.001 to 1000 mm"));
     }
   }
-  if (!AllFinite(grid.origin_mm)) {
-    return absl::InvalidArgumentError("grid.origin_mm: not a finite position");
+  for (double position : grid.origin_mm) {
+    if (!(std::abs(position) <= kMaxOriginMm)) {
+      return absl::InvalidArgumentError(absl::StrCat("grid.origin_mm: ", position,
+                                                     " mm is no place near a patient; it must lie "
+                                                     "within ",
+                                                     kMaxOriginMm, " mm of the scanner's origin"));
+    }
   }
   for (int i = 0; i < 3; ++i) {
     for (int j = i; j < 3; ++j) {
@@ -147,7 +149,9 @@ absl::StatusOr<Volume> Volume::Map(const std::string& path, const Grid& grid, Vo
   if (absl::Status status = CheckKind(type, kind); !status.ok()) return status;
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) {
-    return absl::NotFoundError(absl::StrCat("cannot open ", path, ": ", std::strerror(errno)));
+    const int error = errno;
+    const std::string text = absl::StrCat("cannot open ", path, ": ", std::strerror(error));
+    return error == ENOENT ? absl::NotFoundError(text) : absl::InternalError(text);
   }
   Volume volume;
   volume.grid_ = grid;
@@ -170,12 +174,6 @@ absl::StatusOr<Volume> Volume::Map(const std::string& path, const Grid& grid, Vo
   volume.data_ = std::shared_ptr<uint8_t>(static_cast<uint8_t*>(data),
                                           [size](uint8_t* address) { munmap(address, size); });
   return volume;
-}
-
-void Volume::set_geometry(const Grid& grid) {
-  const auto size = grid_.size;
-  grid_ = grid;
-  grid_.size = size;
 }
 
 }  // namespace gvsl

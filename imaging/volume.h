@@ -40,8 +40,8 @@ bool operator==(const Grid& a, const Grid& b);
 inline bool operator!=(const Grid& a, const Grid& b) { return !(a == b); }
 
 // OK if a volume can live on this grid: every size 2..65535 and at most 2^33 voxels in all, spacing
-// 0.001..1000 mm, all numbers finite, direction orthonormal within 1e-3. Otherwise INVALID_ARGUMENT
-// that names the field ("grid.spacing_mm[2]: ...").
+// 0.001..1000 mm, origin within 1e6 mm of zero, direction orthonormal within 1e-3. Otherwise
+// INVALID_ARGUMENT that names the field ("grid.spacing_mm[2]: ...").
 absl::Status ValidateGrid(const Grid& grid);
 
 enum class VoxelType { kUint8, kInt16, kUint16, kInt32, kFloat32 };
@@ -109,8 +109,6 @@ class Volume {
                                     VolumeKind kind);
 
   const Grid& grid() const { return grid_; }
-  // Moves the lattice in space; the size must stay.
-  void set_geometry(const Grid& grid);
   VoxelType type() const { return type_; }
   VolumeKind kind() const { return kind_; }
 

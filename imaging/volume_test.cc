@@ -62,6 +62,7 @@ TEST(ValidateGrid, NamesTheSpacingThatIsAbsurd) {
 TEST(ValidateGrid, NamesAnOriginThatIsNotFinite) {
   ExpectRefused(GridOf({4, 4, 4}, {1, 1, 1}, {0, kNaN, 0}), "grid.origin_mm");
   ExpectRefused(GridOf({4, 4, 4}, {1, 1, 1}, {0, 0, -kInfinity}), "grid.origin_mm");
+  ExpectRefused(GridOf({4, 4, 4}, {1, 1, 1}, {1e300, 0, 0}), "grid.origin_mm");
 }
 
 TEST(ValidateGrid, RefusesDirectionsThatAreNoRightAngles) {
@@ -125,13 +126,6 @@ TEST(Volume, RefusesFloatLabels) {
 TEST(Volume, RefusesABadGrid) {
   auto volume = Volume::Allocate(GridOf({4, 4, 1}), VoxelType::kInt16, VolumeKind::kImage);
   EXPECT_TRUE(Contains(volume.status(), "grid.size[2]")) << volume.status();
-}
-
-TEST(Volume, SetGeometryKeepsTheSize) {
-  auto volume = Volume::Allocate(GridOf({4, 5, 6}), VoxelType::kUint8, VolumeKind::kImage);
-  ASSERT_TRUE(volume.ok()) << volume.status();
-  volume->set_geometry(GridOf({400, 5, 6}, {2, 2, 2}, {1, 2, 3}));
-  EXPECT_EQ(volume->grid(), GridOf({4, 5, 6}, {2, 2, 2}, {1, 2, 3}));
 }
 
 TEST(Volume, VoxelTypesHaveTheirNamesAndWidths) {
@@ -223,9 +217,7 @@ TEST(Sha256, GivesTheStandardsExamples) {
       {std::string(1000000, 'a'),
        "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"}};
   for (const auto& [message, digest] : vectors) {
-    Sha256 sha;
-    sha.Update(message.data(), message.size());
-    EXPECT_EQ(sha.Finish(), digest);
+    EXPECT_EQ(Sha256Of(message), digest);
   }
 }
 

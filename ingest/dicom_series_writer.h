@@ -25,11 +25,12 @@ struct DicomSeriesOptions {
 // spacing are the grid's, in decimal strings of at most 16 characters (an error below 1e-9 mm
 // within a metre). Pixels are unsigned with a rescale intercept of -1024 where the values allow it
 // (12 bits stored up to 3071 HU, else 16), and signed 16-bit otherwise; the rescaled values are the
-// volume's exactly. Each file is written aside and renamed; existing files of the same name are
-// replaced.
+// volume's exactly. Each file is written aside, synced and renamed; existing files of the same
+// name are replaced.
 //
 // INVALID_ARGUMENT: label or float32 volume, values beyond 16 bits, a text that its attribute
-// cannot hold. UNAVAILABLE: a file or folder could not be written, with its name and the reason.
+// cannot hold. UNAVAILABLE: the folder could not be made. A file that could not be written: as
+// OutputFile, with its name.
 absl::Status WriteDicomSeries(const Volume& volume, const DicomSeriesOptions& options,
                               const std::string& directory);
 

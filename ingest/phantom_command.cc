@@ -74,6 +74,7 @@ void AddPhantomCommand(CLI::App* app, Action* action) {
       "phantom", "Write phantom patients as DICOM CT series, as a scanner would send them");
   verb->add_option("--patient", arguments->patient,
                    "number of the first patient; the same anatomy as gvsl phantoms make's")
+      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 53))
       ->capture_default_str();
   verb->add_option("--count", arguments->count, "how many patients, numbered on from the first")
       ->check(CLI::Range(1, 100000))

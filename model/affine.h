@@ -1,5 +1,5 @@
-// The affine head's numbers as a matrix, in both geometries (docs/architecture.md, "The two
-// geometries").
+// The affine head's numbers as a matrix; the two geometries (docs/architecture.md, "Geometry,
+// decided once") differ in how model/warp.h applies it.
 #ifndef GVSL_MODEL_AFFINE_H_
 #define GVSL_MODEL_AFFINE_H_
 

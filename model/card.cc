@@ -5,7 +5,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include "imaging/resample.h"
+#include "imaging/orientation.h"
 #include "imaging/sha256.h"
 #include "model/shown.h"
 #include "model/strict_json.h"
@@ -264,18 +264,14 @@ std::string PreprocessingDigest(const ModelCard& card) {
   std::string text = absl::StrCat(card.orientation, "\n");
   for (double spacing : card.spacing_mm) text += Exact(spacing);
   for (const IntensityRule* rule : {&card.ct, &card.other}) text += EffectOf(*rule);
-  Sha256 hash;
-  hash.Update(text.data(), text.size());
-  return hash.Finish();
+  return Sha256Of(text);
 }
 
 std::string Fingerprint(const ModelCard& card, const std::string& weights_sha256) {
   std::string text = "gvsl-unet3d";
   for (int64_t width : card.widths) absl::StrAppend(&text, "/", width);
   absl::StrAppend(&text, "/", weights_sha256, "/", PreprocessingDigest(card));
-  Sha256 hash;
-  hash.Update(text.data(), text.size());
-  return hash.Finish();
+  return Sha256Of(text);
 }
 
 }  // namespace gvsl

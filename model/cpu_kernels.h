@@ -38,7 +38,8 @@ struct Convolution {
 struct CpuKernels {
   const char* name;
   // Tiles [first, last) of a convolution. `scratch` holds WinogradScratch floats, its first
-  // in_channels zero. Writes to `sums` [2][out_channels] the outputs' sum and sum of squares.
+  // in_channels zero. Writes to `sums` [2][out_channels] the sum and the sum of squares of the
+  // outputs before their bias is added.
   void (*winograd)(const Convolution& convolution, int64_t first, int64_t last, float* scratch,
                    float* sums);
   // Rows [first, last) (z, y) of the convolution of a single channel: `input` [voxel], `weights`

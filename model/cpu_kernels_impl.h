@@ -202,10 +202,9 @@ void ScatterTile(const Convolution& conv, const TilePlace& place, const float* f
       if (!whole && (place.z + z >= e.depth || place.y + y >= e.height || place.x + x >= e.width)) {
         continue;
       }
-      const Vec value = out[i] + bias;
-      Store(corner + ((z * e.height + y) * e.width + x) * channels + c, value);
-      sum += value;
-      square += value * value;
+      Store(corner + ((z * e.height + y) * e.width + x) * channels + c, out[i] + bias);
+      sum += out[i];
+      square += out[i] * out[i];
     }
     Store(sums + c, sum);
     Store(sums + channels + c, square);
@@ -261,8 +260,8 @@ void FirstLayer(const Convolution& conv, int64_t first, int64_t last, float* scr
       Vec sum = Load(sums + c), square = Load(sums + channels + c);
       for (int64_t x = 0; x < e.width; ++x) {
         float* at = output + x * channels + c;
-        const Vec value = Load(at) + bias;
-        Store(at, value);
+        const Vec value = Load(at);
+        Store(at, value + bias);
         sum += value;
         square += value * value;
       }

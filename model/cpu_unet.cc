@@ -108,6 +108,16 @@ CpuUNet::Layer CpuUNet::MakeLayer(const StateDict& state, size_t first_tensor,
   return layer;
 }
 
+int64_t CpuUNet::weight_bytes() const {
+  int64_t bytes = 0;
+  for (const Layer& layer : layers_) {
+    for (const at::Tensor* tensor : {&layer.weights, &layer.bias, &layer.gamma, &layer.beta}) {
+      bytes += static_cast<int64_t>(tensor->nbytes());
+    }
+  }
+  return bytes;
+}
+
 at::Tensor CpuUNet::NormOf(const Layer& layer, const at::Tensor& sums, int64_t voxels) const {
   const int64_t blocks = sums.size(0);
   std::vector<double> sum(2 * layer.out, 0.0);
@@ -118,14 +128,23 @@ at::Tensor CpuUNet::NormOf(const Layer& layer, const at::Tensor& sums, int64_t v
   at::Tensor norm = at::zeros({2, layer.out}, at::kFloat);
   float *scale = Floats(norm), *shift = scale + layer.out;
   const float *gamma = Floats(layer.gamma), *beta = Floats(layer.beta);
-  const double count = static_cast<double>(voxels) * kChannelsPerGroup;
+  const float* bias = Floats(layer.bias);
+  const double count = static_cast<double>(voxels);
   for (int64_t group = 0; group < layer.real_out; group += kChannelsPerGroup) {
-    double mean = 0, square = 0;
+    // Each channel's variance by itself, without its bias, and then the channels' means: where an
+    // image is nearly constant the biases are all that differs, and a variance from the sum of
+    // squares of the whole group would be the rounding of their squares.
+    const auto mean_of = [&](int64_t c) { return sum[c] / count + bias[c]; };
+    double mean = 0, variance = 0;
     for (int64_t c = group; c < group + kChannelsPerGroup; ++c) {
-      mean += sum[c] / count;
-      square += sum[layer.out + c] / count;
+      mean += mean_of(c) / kChannelsPerGroup;
     }
-    const double inverse = 1 / std::sqrt(std::max(0.0, square - mean * mean) + kNormEpsilon);
+    for (int64_t c = group; c < group + kChannelsPerGroup; ++c) {
+      const double inner = sum[layer.out + c] / count - sum[c] / count * (sum[c] / count);
+      const double outer = mean_of(c) - mean;
+      variance += (std::max(0.0, inner) + outer * outer) / kChannelsPerGroup;
+    }
+    const double inverse = 1 / std::sqrt(variance + kNormEpsilon);
     for (int64_t c = group; c < group + kChannelsPerGroup; ++c) {
       scale[c] = static_cast<float>(gamma[c] * inverse);
       shift[c] = static_cast<float>(beta[c] - mean * gamma[c] * inverse);

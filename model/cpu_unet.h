@@ -28,6 +28,9 @@ class CpuUNet {
   // threads work.
   void Forward(const float* image, const Extent& extent, float* dense, float* global) const;
 
+  // Of the transformed weights: 64/27 of the network's own, and padding.
+  int64_t weight_bytes() const;
+
  private:
   // A convolution with its group norm.
   struct Layer {
@@ -43,6 +46,7 @@ class CpuUNet {
     at::Tensor values, norm;
   };
   Raw Convolve(const Layer& layer, const Extent& extent, const float* input, int64_t stride) const;
+  // `sums` [blocks][2][out] as the kernels write them.
   at::Tensor NormOf(const Layer& layer, const at::Tensor& sums, int64_t voxels) const;
   void Activate(const Raw& raw, const Layer& layer, int64_t voxels, float* to,
                 int64_t stride) const;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "imaging/resample.h"
+#include "imaging/parallel.h"
 
 namespace gvsl {
 namespace {

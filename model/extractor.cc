@@ -14,7 +14,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "imaging/intensity.h"
 #include "imaging/resample.h"
 #include "imaging/status_reason.h"
 #include "model/cpu_kernels.h"
@@ -31,9 +30,14 @@ constexpr int64_t kMaxWindow = 512;
 constexpr int64_t kDefaultWindow = 128;
 constexpr int64_t kDefaultGpuBatch = 4;
 constexpr int64_t kMaxBatch = 64;
-constexpr size_t kMaxLabels = 4096;
 
 absl::Status Cancelled() { return absl::CancelledError("the work was cancelled"); }
+
+// The options with a limit of the call's own, if it has one.
+WindowOptions Within(WindowOptions options, int64_t memory_bytes) {
+  if (memory_bytes > 0) options.memory_bytes = memory_bytes;
+  return options;
+}
 
 std::array<WindowAxis, 3> PlanWindows(const Grid& grid, const WindowOptions& options) {
   const auto axis = [&](int i) {
@@ -61,7 +65,7 @@ struct Statistics {
 
 struct Extractor::Impl {
   ModelInfo info;
-  StateDict state;
+  StateDict state;  // kept where another engine may be made of it
   at::Device device = at::kCPU;
   std::unique_ptr<UNetEngine> engine, half_engine;
 
@@ -147,7 +151,7 @@ struct Extractor::Impl {
   absl::StatusOr<std::vector<LabelFeature>> Pool(const Volume& volume, const Volume& labels,
                                                  const WindowOptions& options,
                                                  const CancelFunction& cancelled,
-                                                 int64_t memory_bytes);
+                                                 int64_t memory_bytes, int64_t max_labels);
 
   // Runs a body without gradients, catching what LibTorch throws.
   template <typename F>
@@ -178,6 +182,15 @@ Extractor::~Extractor() = default;
 
 const ModelInfo& Extractor::info() const { return impl_->info; }
 
+int64_t Extractor::memory_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& [name, tensor] : impl_->state) bytes += static_cast<int64_t>(tensor.nbytes());
+  for (const auto* engine : {impl_->engine.get(), impl_->half_engine.get()}) {
+    if (engine != nullptr) bytes += engine->weight_bytes();
+  }
+  return bytes;
+}
+
 absl::StatusOr<std::unique_ptr<Extractor>> Extractor::Load(const std::string& safetensors_path,
                                                            const DeviceOptions& options) {
   return Impl::Guarded([&]() -> absl::StatusOr<std::unique_ptr<Extractor>> {
@@ -190,10 +203,10 @@ absl::StatusOr<std::unique_ptr<Extractor>> Extractor::Load(const std::string& sa
     std::unique_ptr<Extractor> extractor(new Extractor);
     Impl& impl = *extractor->impl_;
     impl.info = *std::move(info);
-    impl.state = std::move(model->state);
     impl.device = at::Device(*device);
     impl.engine =
-        std::make_unique<UNetEngine>(impl.state, impl.info.card.widths, impl.device, at::kFloat);
+        std::make_unique<UNetEngine>(model->state, impl.info.card.widths, impl.device, at::kFloat);
+    if (impl.device.is_cuda()) impl.state = std::move(model->state);
     return extractor;
   });
 }
@@ -202,7 +215,14 @@ WindowOptions Extractor::Resolved(const WindowOptions& options) const {
   WindowOptions resolved = options;
   const ModelCard& card = impl_->info.card;
   if (options.window == 0) resolved.window = card.crop > 0 ? card.crop : kDefaultWindow;
-  if (options.batch == 0) resolved.batch = impl_->device.is_cuda() ? kDefaultGpuBatch : 1;
+  if (options.batch == 0) {
+    const Index3 side = {resolved.window, resolved.window, resolved.window};
+    resolved.batch = impl_->device.is_cuda() ? kDefaultGpuBatch : 1;
+    while (resolved.batch > 1 && options.memory_bytes > 0 &&
+           impl_->PassBytes(side, resolved.batch) > options.memory_bytes) {
+      --resolved.batch;
+    }
+  }
   resolved.half_precision = options.half_precision && impl_->device.is_cuda();
   return resolved;
 }
@@ -220,7 +240,7 @@ absl::Status Extractor::CheckWindow(const WindowOptions& options, int64_t memory
     return absl::InvalidArgumentError(
         absl::StrCat("window.batch: ", options.batch, " must lie in 1 to ", kMaxBatch));
   }
-  const WindowOptions resolved = Resolved(options);
+  const WindowOptions resolved = Resolved(Within(options, memory_bytes));
   const int64_t window = resolved.window;
   const auto needed = [&](int64_t side) {
     return impl_->PassBytes({side, side, side}, resolved.batch);
@@ -248,7 +268,7 @@ absl::Status Extractor::Dense(const Volume& volume, const DenseOptions& options,
   if (absl::Status status = CheckWindow(options.window, options.memory_bytes); !status.ok())
     return status;
   DenseOptions resolved = options;
-  resolved.window = Resolved(options.window);
+  resolved.window = Resolved(Within(options.window, options.memory_bytes));
   return Impl::Guarded([&] { return impl_->Dense(volume, resolved, cancelled, sink); });
 }
 
@@ -261,14 +281,14 @@ absl::StatusOr<std::vector<PointFeature>> Extractor::Sample(const Volume& volume
       [&] { return impl_->Sample(volume, points_mm, Resolved(options), cancelled); });
 }
 
-absl::StatusOr<std::vector<LabelFeature>> Extractor::Pool(const Volume& volume,
-                                                          const Volume& labels,
-                                                          const WindowOptions& options,
-                                                          const CancelFunction& cancelled,
-                                                          int64_t memory_bytes) {
+absl::StatusOr<std::vector<LabelFeature>> Extractor::Pool(
+    const Volume& volume, const Volume& labels, const WindowOptions& options,
+    const CancelFunction& cancelled, int64_t memory_bytes, int64_t max_labels) {
   if (absl::Status status = CheckWindow(options, memory_bytes); !status.ok()) return status;
-  return Impl::Guarded(
-      [&] { return impl_->Pool(volume, labels, Resolved(options), cancelled, memory_bytes); });
+  return Impl::Guarded([&] {
+    return impl_->Pool(volume, labels, Resolved(Within(options, memory_bytes)), cancelled,
+                       memory_bytes, max_labels);
+  });
 }
 
 absl::StatusOr<std::vector<float>> Extractor::Impl::Global(const Volume& volume,
@@ -471,11 +491,9 @@ absl::StatusOr<std::vector<PointFeature>> Extractor::Impl::Sample(
   return result;
 }
 
-absl::StatusOr<std::vector<LabelFeature>> Extractor::Impl::Pool(const Volume& volume,
-                                                                const Volume& labels,
-                                                                const WindowOptions& options,
-                                                                const CancelFunction& cancelled,
-                                                                int64_t memory_bytes) {
+absl::StatusOr<std::vector<LabelFeature>> Extractor::Impl::Pool(
+    const Volume& volume, const Volume& labels, const WindowOptions& options,
+    const CancelFunction& cancelled, int64_t memory_bytes, int64_t max_labels) {
   if (labels.kind() != VolumeKind::kLabels) {
     return absl::InvalidArgumentError(
         "labels: an image, not a label map; import it with kind LABELS");
@@ -483,35 +501,44 @@ absl::StatusOr<std::vector<LabelFeature>> Extractor::Impl::Pool(const Volume& vo
   auto input = Preprocessor::Make(volume, info.card);
   if (!input.ok()) return input.status();
   const Grid& grid = input->grid();
-  // Label slices pass through float32.
-  constexpr double kLargestLabel = 1 << 24;
-  if (const ValueRange range = RangeOf(labels);
-      range.min < -kLargestLabel || range.max > kLargestLabel) {
-    return absl::InvalidArgumentError(absl::StrCat("labels: values from ", range.min, " to ",
-                                                   range.max,
-                                                   "; labels beyond 2^24 cannot be told apart"));
-  }
   const Resampler label_slices(labels, grid, Interpolation::kNearest, 0);
   const DenseSweep sweep = MakeSweep(grid, options);
   if (absl::Status status = CheckSlab(sweep, memory_bytes); !status.ok()) return status;
   const size_t channels = static_cast<size_t>(info.card.dense_channels());
   const size_t plane_size = static_cast<size_t>(grid.size[0] * grid.size[1]);
   std::map<int32_t, Statistics> statistics;
-  std::vector<float> slice(plane_size);
+  std::vector<int32_t> slice(plane_size);
+  // The labels are counted first: reading them costs little beside the network.
+  for (int64_t z = 0; z < grid.size[2]; ++z) {
+    label_slices.Labels(z, z + 1, slice.data());
+    int32_t last = 0;
+    for (const int32_t label : slice) {
+      if (label == last) continue;
+      last = label;
+      if (label == 0) continue;
+      statistics[label];
+      if (static_cast<int64_t>(statistics.size()) > max_labels) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("labels: more than ", max_labels, " different ones"));
+      }
+    }
+  }
+  if (statistics.empty()) {
+    return absl::InvalidArgumentError(
+        "labels: no label but background lies inside the image; is it the right volume?");
+  }
+  for (auto& [label, total] : statistics) {
+    total.mean.resize(channels);
+    total.squares.resize(channels);
+  }
   const PlaneFunction on_plane = [&](int64_t z, const float* values) -> absl::Status {
-    label_slices.Slices(z, z + 1, slice.data());
+    label_slices.Labels(z, z + 1, slice.data());
     std::map<int32_t, std::vector<size_t>> voxels;
     for (size_t i = 0; i < plane_size; ++i) {
-      if (slice[i] != 0) voxels[static_cast<int32_t>(slice[i])].push_back(i);
+      if (slice[i] != 0) voxels[slice[i]].push_back(i);
     }
     for (const auto& [label, places] : voxels) {
       Statistics& total = statistics[label];
-      if (statistics.size() > kMaxLabels) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("labels: more than ", kMaxLabels, " different ones"));
-      }
-      total.mean.resize(channels);
-      total.squares.resize(channels);
       const double count = static_cast<double>(places.size()),
                    before = static_cast<double>(total.count);
       for (size_t c = 0; c < channels; ++c) {
@@ -530,10 +557,6 @@ absl::StatusOr<std::vector<LabelFeature>> Extractor::Impl::Pool(const Volume& vo
   };
   if (absl::Status status = Sweep(*input, sweep, options, cancelled, on_plane); !status.ok())
     return status;
-  if (statistics.empty()) {
-    return absl::InvalidArgumentError(
-        "labels: no label but background lies inside the image; is it the right volume?");
-  }
   std::vector<LabelFeature> result;
   for (const auto& [label, total] : statistics) {
     LabelFeature feature;

@@ -27,9 +27,10 @@ struct DeviceOptions {
   int threads = 0;              // of the CPU; 0: all cores
 };
 
-// Once a process, before any tensor: the CPU threads of LibTorch and OpenBLAS, and malloc kept from
-// mapping and unmapping every large tensor (docs/performance.md). Returns the device that "auto"
-// means. INVALID_ARGUMENT for a device that is not there.
+// Sets up LibTorch for the process: the CPU threads of LibTorch, OpenBLAS and ParallelFor, float32
+// without TensorFloat-32, and malloc kept from mapping and unmapping every large tensor
+// (docs/performance.md). Extractor::Load does it, too; the last call holds. Returns the device that
+// "auto" means. INVALID_ARGUMENT for a device that is not there.
 absl::StatusOr<std::string> InitializeLibTorch(const DeviceOptions& options);
 std::string LibTorchVersion();
 
@@ -37,8 +38,9 @@ struct WindowOptions {
   int64_t window = 0;     // side in voxels, a multiple of 16; 0: the card's crop, 128 without one
   double overlap = 0.25;  // 0..0.75
   bool gaussian = true;   // else constant weights
-  int64_t batch = 0;      // windows a pass; 0: 1 on the CPU, 4 on CUDA
+  int64_t batch = 0;      // windows a pass; 0: 1 on the CPU; up to 4, as fit, on CUDA
   bool half_precision = false;  // bf16 on CUDA; ignored on the CPU
+  int64_t memory_bytes = 0;     // the default batch is one that fits into it; 0: not looked at
 };
 
 struct DenseOptions {
@@ -87,6 +89,9 @@ class Extractor {
   ~Extractor();
 
   const ModelInfo& info() const;
+  // Of the model as loaded: its tensors, and the weights that each engine has prepared from them so
+  // far, on the host or the device. Grows when half precision is first asked for.
+  int64_t memory_bytes() const;
 
   // The options with every default filled in, as the methods below use them.
   WindowOptions Resolved(const WindowOptions& options) const;
@@ -112,12 +117,13 @@ class Extractor {
                                                    const CancelFunction& cancelled);
 
   // Statistics over the labels of `labels` (kLabels; any grid), brought to the model's grid by
-  // nearest neighbour. Ascending labels, background left out. INVALID_ARGUMENT if it holds none.
-  // Memory and its limit as Dense.
+  // nearest neighbour. Ascending labels, background left out. INVALID_ARGUMENT, before any window
+  // is computed, if it holds none or more than `max_labels`. Memory and its limit as Dense.
   absl::StatusOr<std::vector<LabelFeature>> Pool(const Volume& volume, const Volume& labels,
                                                  const WindowOptions& options,
                                                  const CancelFunction& cancelled,
-                                                 int64_t memory_bytes = 0);
+                                                 int64_t memory_bytes = 0,
+                                                 int64_t max_labels = 4096);
 
  private:
   Extractor();

@@ -1,12 +1,16 @@
 #include "model/extractor.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
+#include <torch/cuda.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 
-#include "imaging/resample.h"
+#include "imaging/orientation.h"
+#include "imaging/parallel.h"
 #include "imaging/status_reason.h"
 #include "model/network.h"
 #include "model/sliding_window.h"
@@ -360,14 +364,31 @@ TEST_F(ExtractorTest, PoolsLabelsOfAnotherGridByTheNearest) {
   EXPECT_EQ((*pooled)[0].voxel_count, 8);
 }
 
-TEST_F(ExtractorTest, RefusesLabelsThatAreNone) {
+TEST_F(ExtractorTest, PoolsLabelsThatFloat32CannotTellApart) {
   const Volume volume = NoiseVolume({20, 20, 20}, {1, 1, 1});
   Volume labels = *Volume::Allocate(volume.grid(), VoxelType::kInt32, VolumeKind::kLabels);
+  const std::vector<int32_t> values = {std::numeric_limits<int32_t>::min(), (1 << 24) + 1,
+                                       (1 << 24) + 2, std::numeric_limits<int32_t>::max()};
+  std::copy(values.begin(), values.end(), labels.mutable_voxels<int32_t>());
+  const auto pooled = extractor_->Pool(volume, labels, Window(32), nullptr, 0, 4);
+  ASSERT_TRUE(pooled.ok()) << Message(pooled.status());
+  std::vector<int32_t> found;
+  for (const LabelFeature& feature : *pooled) found.push_back(feature.label);
+  EXPECT_EQ(found, values);
+}
+
+TEST_F(ExtractorTest, RefusesLabelsThatAreNoneOrTooManyBeforeAnyWork) {
+  const Volume volume = NoiseVolume({20, 20, 20}, {1, 1, 1});
+  Volume labels = *Volume::Allocate(volume.grid(), VoxelType::kInt32, VolumeKind::kLabels);
+  const auto never = [] {
+    ADD_FAILURE() << "a window was computed";
+    return true;
+  };
   for (const absl::Status& status :
-       {extractor_->Pool(volume, volume, Window(32), nullptr).status(),
-        extractor_->Pool(volume, labels, Window(32), nullptr).status(), [&] {
-          labels.mutable_voxels<int32_t>()[7] = std::numeric_limits<int32_t>::max();
-          return extractor_->Pool(volume, labels, Window(32), nullptr).status();
+       {extractor_->Pool(volume, volume, Window(32), never).status(),
+        extractor_->Pool(volume, labels, Window(32), never).status(), [&] {
+          for (int32_t i = 0; i < 4; ++i) labels.mutable_voxels<int32_t>()[i] = i + 1;
+          return extractor_->Pool(volume, labels, Window(32), never, 0, 3).status();
         }()}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(Message(status).find("labels: "), 0u) << Message(status);
@@ -391,6 +412,7 @@ TEST_F(ExtractorTest, IsCancelledBetweenWindows) {
 
   asked = 0;
   Volume labels = *Volume::Allocate(volume.grid(), VoxelType::kUint8, VolumeKind::kLabels);
+  labels.mutable_voxels<uint8_t>()[0] = 1;
   EXPECT_EQ(extractor_->Pool(volume, labels, Window(32), third).status().code(),
             absl::StatusCode::kCancelled);
   EXPECT_EQ(asked, 3);
@@ -514,6 +536,46 @@ TEST_F(ExtractorTest, UsesTheCardsCropWhereNoWindowIsGiven) {
   const Volume volume = NoiseVolume({45, 40, 36}, {1, 1, 1});
   EXPECT_TRUE(DenseOf(*extractor, volume, Dense(0)).values ==
               DenseOf(*extractor_, volume, Dense(32)).values);
+}
+
+TEST_F(ExtractorTest, KnowsTheMemoryThatItHolds) {
+  // Every convolution's 27 taps a pair of channels become 64, its channels padded to multiples of
+  // 16: in the tiny size that is 4 to 5 times the first levels' weights and 64/27 of the last's.
+  const int64_t stored = extractor_->info().parameter_count * static_cast<int64_t>(sizeof(float));
+  int64_t unet = 0;
+  for (const auto& parameter : (*unet_)->parameters()) unet += parameter.nbytes();
+  EXPECT_GT(extractor_->memory_bytes(), unet * 64 / 27);
+  EXPECT_LT(extractor_->memory_bytes(), unet * 64 / 27 * 5 / 4);
+  EXPECT_GT(stored, unet);
+}
+
+TEST_F(ExtractorTest, LetsEveryPartOfItRunOnItsThreadsAlone) {
+  const auto parts = [] {
+    std::atomic<int> count{0};
+    ParallelFor(100, 0, [&](int64_t, int64_t) { ++count; });
+    return count.load();
+  };
+  ASSERT_TRUE(InitializeLibTorch({"cpu", 3}).ok());
+  EXPECT_EQ(parts(), 3);
+  EXPECT_EQ(at::get_num_threads(), 3);
+  ASSERT_TRUE(InitializeLibTorch({"cpu", 2}).ok());  // for the tests that follow
+}
+
+TEST_F(ExtractorTest, TakesTheDefaultBatchThatFitsIntoMemory) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device; the CPU's default is 1";
+  const auto extractor = Extractor::Load(Model(), {"cuda", 2});
+  ASSERT_TRUE(extractor.ok()) << Message(extractor.status());
+  const auto batch = [&](int64_t memory_bytes) {
+    WindowOptions options = Window(64);
+    options.memory_bytes = memory_bytes;
+    const bool fits = (*extractor)->CheckWindow(options, memory_bytes).ok();
+    EXPECT_EQ(fits, memory_bytes != 1) << memory_bytes;
+    return (*extractor)->Resolved(options).batch;
+  };
+  EXPECT_EQ(batch(0), 4);
+  EXPECT_EQ(batch(int64_t{1} << 30), 4);
+  EXPECT_EQ(batch(100 << 20), 2);  // 45 MiB a window
+  EXPECT_EQ(batch(1), 1);
 }
 
 TEST_F(ExtractorTest, RefusesFilesThatAreNoModelsAndDevicesThatAreNotThere) {

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/mix64.h"
 
 namespace gvsl {
 namespace {
@@ -31,13 +32,10 @@ VolumeFormula ParseFormula(const Json& json) {
   return {json.at("base").get<double>(), Rows<7>(json.at("gauss")), Rows<5>(json.at("sines"))};
 }
 
-// The finaliser of SplitMix64 (Steele, Lea and Flood 2014), as a number in [-1, 1).
+// A hash as a number in [-1, 1).
 double HashedUnit(uint64_t seed, uint64_t tensor, uint64_t index) {
-  uint64_t z = seed + (tensor << 32) + index + 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  z = z ^ (z >> 31);
-  return std::ldexp(static_cast<double>(z >> 40), -23) - 1;
+  const uint64_t bits = Mix64(seed + (tensor << 32) + index);
+  return std::ldexp(static_cast<double>(bits >> 40), -23) - 1;
 }
 
 bool StartsWith(const std::string& text, const std::string& prefix) {

@@ -1,4 +1,5 @@
 // Set-up of LibTorch for a process; declared in model/extractor.h.
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
 #include <malloc.h>
@@ -9,6 +10,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/parallel.h"
 #include "model/extractor.h"
 
 namespace gvsl {
@@ -25,9 +27,14 @@ absl::StatusOr<std::string> InitializeLibTorch(const DeviceOptions& options) {
   try {
     // Debian's LibTorch starts with one thread; OpenBLAS keeps a count of its own.
     at::set_num_threads(threads);
+    SetParallelThreads(threads);
     if (auto* set =
             reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads")))
       set(threads);
+    // float32 means float32: TensorFloat-32, cuDNN's default, keeps 10 bits of the mantissa. Who
+    // wants speed asks for bfloat16.
+    at::globalContext().setAllowTF32CuDNN(false);
+    at::globalContext().setAllowTF32CuBLAS(false);
 #ifdef __GLIBC__
     // glibc maps and unmaps every large tensor, and the page faults cost as much as the arithmetic
     // (docs/performance.md). Memory is given back after each extraction by malloc_trim.

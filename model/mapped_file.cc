@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -37,18 +36,6 @@ absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::st
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<uint8_t*>(data_), size_);
-}
-
-absl::Status CommitPartial(const std::string& path) {
-  const std::string partial = PartialPath(path);
-  const int file = open(partial.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool good =
-      file >= 0 && fsync(file) == 0 && std::rename(partial.c_str(), path.c_str()) == 0;
-  const int error = errno;
-  if (file >= 0) close(file);
-  if (good) return absl::OkStatus();
-  unlink(partial.c_str());
-  return absl::UnavailableError(absl::StrCat("cannot write ", path, ": ", std::strerror(error)));
 }
 
 }  // namespace gvsl

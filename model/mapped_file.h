@@ -1,4 +1,4 @@
-// Files, as model reads and writes them: mapped whole; written aside, synced and renamed.
+// MappedFile: a file as model reads it, mapped whole.
 #ifndef GVSL_MODEL_MAPPED_FILE_H_
 #define GVSL_MODEL_MAPPED_FILE_H_
 
@@ -28,12 +28,6 @@ class MappedFile {
   const uint8_t* data_;
   size_t size_;
 };
-
-// Where a file is written before it takes its place: tensors about to be written may lie in the
-// file that is replaced.
-inline std::string PartialPath(const std::string& path) { return path + ".partial"; }
-// Syncs the file at PartialPath and renames it to `path`; removes it where that fails.
-absl::Status CommitPartial(const std::string& path);
 
 }  // namespace gvsl
 

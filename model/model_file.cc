@@ -2,12 +2,18 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <mutex>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/mix64.h"
 #include "imaging/status_reason.h"
 #include "model/mapped_file.h"
+#include "model/memory_budget.h"
 #include "model/state.h"
 
 namespace gvsl {
@@ -16,12 +22,9 @@ namespace {
 // The k-th tensor's i-th value in [-1, 1), by a hash of both: the same on every machine and in any
 // order.
 double UniformValue(uint64_t seed, uint64_t k, uint64_t i) {
-  uint64_t z = seed * 0x9E3779B97F4A7C15u + (k << 40) + i + 1;
-  z *= 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;  // SplitMix64's finaliser
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  z ^= z >> 31;
-  return static_cast<double>(z >> 11) * 0x1p-52 - 1;
+  constexpr uint64_t kGolden = 0x9E3779B97F4A7C15u;
+  const uint64_t bits = Mix64((seed * kGolden + (k << 40) + i) * kGolden);
+  return static_cast<double>(bits >> 11) * 0x1p-52 - 1;
 }
 
 // Heads whose output is a transform: near zero, so that an untrained network aligns by the
@@ -48,6 +51,15 @@ at::Tensor InitialTensor(const TensorSpec& spec, uint64_t seed, uint64_t k) {
   return tensor;
 }
 
+int64_t BytesOf(const std::vector<TensorSpec>& layout) {
+  int64_t bytes = 0;
+  for (const TensorSpec& spec : layout) {
+    bytes += std::accumulate(spec.shape.begin(), spec.shape.end(),
+                             static_cast<int64_t>(sizeof(float)), std::multiplies<>());
+  }
+  return bytes;
+}
+
 ModelInfo InfoOf(const LoadedModel& model) {
   ModelInfo info;
   info.card = model.card;
@@ -66,8 +78,9 @@ absl::StatusOr<ModelInfo> Save(LoadedModel& model, const std::string& output) {
   return InfoOf(model);
 }
 
-absl::StatusOr<LoadedModel> FromPth(const std::string& input, const ModelCard& card) {
-  auto state = ReadPth(input);
+absl::StatusOr<LoadedModel> FromPth(const std::string& input, const ModelCard& card,
+                                    int64_t memory_bytes) {
+  auto state = ReadPth(input, memory_bytes);
   if (!state.ok()) return state.status();
   auto fitted = FitState(*state);
   if (!fitted.ok()) return fitted.status();
@@ -78,8 +91,11 @@ absl::StatusOr<LoadedModel> FromPth(const std::string& input, const ModelCard& c
   model.card.has_heads = fitted->has_heads;
   model.state = std::move(fitted->state);
   const std::vector<TensorSpec> layout = StateLayout(fitted->widths);
-  for (size_t k = model.state.size(); k < layout.size();
-       ++k) {  // the heads that a U-Net alone lacks
+  if (absl::Status status = MemoryBudget(memory_bytes).Take(BytesOf(layout)); !status.ok()) {
+    return status;
+  }
+  // The heads that a U-Net alone lacks.
+  for (size_t k = model.state.size(); k < layout.size(); ++k) {
     model.state.emplace_back(layout[k].name, InitialTensor(layout[k], 0, k));
   }
   return model;
@@ -94,7 +110,9 @@ bool IsSafetensors(const MappedFile& file) {
 
 absl::Status CheckFinite(const StateDict& state) {
   for (const auto& [name, tensor] : state) {
-    if (!at::isfinite(tensor).all().item<bool>()) {
+    // Not at::isfinite, which takes memory for the largest tensor's answers.
+    const float* values = tensor.data_ptr<float>();
+    if (!std::all_of(values, values + tensor.numel(), [](float v) { return std::isfinite(v); })) {
       return WithReason(
           absl::InvalidArgumentError(absl::StrCat("tensor ", name, " holds NaN or infinity")),
           "UNREADABLE_MODEL_FILE");
@@ -117,7 +135,9 @@ auto Guarded(F&& body) -> decltype(body()) {
 }  // namespace
 
 absl::StatusOr<ModelInfo> ImportModelFile(const std::string& input, const ModelCard& card,
-                                          const std::string& output) {
+                                          const std::string& output, int64_t memory_bytes) {
+  static std::mutex one_at_a_time;
+  const std::lock_guard<std::mutex> lock(one_at_a_time);
   return Guarded([&]() -> absl::StatusOr<ModelInfo> {
     if (absl::Status status = ValidateCard(card); !status.ok()) return status;
     auto file = MappedFile::Open(input);
@@ -126,7 +146,8 @@ absl::StatusOr<ModelInfo> ImportModelFile(const std::string& input, const ModelC
       return WithReason(absl::InvalidArgumentError("the model file is empty"),
                         "UNREADABLE_MODEL_FILE");
     }
-    auto model = IsSafetensors(**file) ? LoadModel(input) : FromPth(input, card);
+    auto model =
+        IsSafetensors(**file) ? LoadModel(input, memory_bytes) : FromPth(input, card, memory_bytes);
     if (!model.ok()) return model.status();
     if (absl::Status status = CheckFinite(model->state); !status.ok()) return status;
     const std::string claimed = model->weights_sha256;

@@ -29,8 +29,11 @@ struct ModelInfo {
 // taken from the tensors. A U-Net alone gets seeded random heads and has_heads = false.
 // INVALID_ARGUMENT: not a model file; a pickle that names anything but tensors (the name is told);
 // or tensors that do not fit, with every missing, unexpected or misshapen one named.
+// RESOURCE_EXHAUSTED (MODEL_TOO_LARGE) before the tensors take more than `memory_bytes` (0: not
+// looked at). Thread-safe; one import of the process runs at a time, so that the limit holds for
+// all.
 absl::StatusOr<ModelInfo> ImportModelFile(const std::string& input, const ModelCard& card,
-                                          const std::string& output);
+                                          const std::string& output, int64_t memory_bytes = 0);
 
 // An untrained network with seeded weights (He-uniform convolutions, unit norms, flow and affine
 // heads near the identity), the same on every machine; written as safetensors, fsynced.

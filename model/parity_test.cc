@@ -10,6 +10,7 @@
 
 #include "model/golden_set.h"
 #include "model/state.h"
+#include "model/test_files.h"
 
 namespace gvsl {
 namespace {
@@ -25,25 +26,18 @@ class ParityTest : public testing::Test {
     if (!std::filesystem::exists(GoldenFolder() + "/set.json")) {
       GTEST_SKIP() << "no golden set in " << GoldenFolder();
     }
-    folder_ = std::filesystem::path(testing::TempDir()) /
-              ("gvsl_parity_" +
-               std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override {
-    if (!folder_.empty()) std::filesystem::remove_all(folder_);
   }
 
   // Exit status; what was printed, both streams, is in `printed_`.
   int Parity(const std::string& arguments) {
-    const std::string log = (folder_ / "log").string();
+    const std::string log = folder_ / "log";
     const std::string command =
         std::string("'") + GVSL_BIN_DIR + "/gvsl-parity' " + arguments + " > '" + log + "' 2>&1";
     const int result = std::system(command.c_str());
     printed_ = ReadWholeFile(log).value();
     return WIFEXITED(result) ? WEXITSTATUS(result) : -1;
   }
-  std::string Checkpoint() const { return (folder_ / "weights.pth").string(); }
+  std::string Checkpoint() const { return folder_ / "weights.pth"; }
 
   // Writes the formula's weights with one value of a deep layer changed by `change`.
   void WritePerturbed(float change) {
@@ -56,7 +50,8 @@ class ParityTest : public testing::Test {
     ASSERT_TRUE(written.ok()) << written.message();
   }
 
-  std::filesystem::path folder_;
+  // CTest runs the tests side by side, each in a process of its own.
+  const TestFolder folder_{"parity"};
   std::string printed_;
 };
 
@@ -84,7 +79,7 @@ TEST_F(ParityTest, TellsWhatIsWrongWithItsFiles) {
   EXPECT_NE(printed_.find("/nowhere/set.json"), std::string::npos) << printed_;
 
   std::ofstream(folder_ / "set.json") << "{\"seed\": 1}";
-  EXPECT_EQ(Parity("'" + folder_.string() + "'"), 1);
+  EXPECT_EQ(Parity("'" + folder_.path() + "'"), 1);
   EXPECT_NE(printed_.find("is not a golden set"), std::string::npos) << printed_;
 
   std::ofstream(Checkpoint()) << "no checkpoint";
@@ -99,7 +94,7 @@ TEST_F(ParityTest, ExitsWithTwoOnBadUsage) {
 }
 
 TEST_F(ParityTest, RefusesATruncatedArray) {
-  const std::string path = (folder_ / "cut.npy").string();
+  const std::string path = folder_ / "cut.npy";
   std::string bytes = ReadWholeFile(GoldenFolder() + "/cube32/flow.npy").value();
   std::ofstream(path, std::ios::binary) << bytes.substr(0, bytes.size() / 2);
   EXPECT_EQ(ReadNpy(path).status().code(), absl::StatusCode::kInvalidArgument);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/orientation.h"
 #include "imaging/resample.h"
 
 namespace gvsl {

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "imaging/resample.h"
+#include "imaging/orientation.h"
 #include "model/test_features.h"
 
 namespace gvsl {

@@ -3,14 +3,15 @@
 #include <ATen/ATen.h>
 #include <caffe2/serialize/inline_container.h>
 
-#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/output_file.h"
 #include "imaging/status_reason.h"
 #include "model/mapped_file.h"
+#include "model/memory_budget.h"
 #include "model/pickle.h"
 #include "model/shown.h"
 #include "model/state.h"
@@ -53,10 +54,14 @@ using Storages = std::map<std::string, Span>;
 // The tensors of a state_dict, copied out of the file once a storage.
 class TensorReader {
  public:
-  // Tensors may share a storage, so that a small file could name more values than memory holds: all
-  // together have at most `budget`, the bytes of the file.
-  TensorReader(const Pickle& pickle, const Storages& storages, size_t budget)
-      : pickle_(pickle), storages_(storages), budget_(static_cast<int64_t>(budget)) {}
+  // Tensors may share a storage, so that a small file could name any number of values: all together
+  // have at most one for each of the file's bytes. `memory_bytes`: as ReadPth.
+  TensorReader(const Pickle& pickle, const Storages& storages, size_t file_bytes,
+               int64_t memory_bytes)
+      : pickle_(pickle),
+        storages_(storages),
+        values_left_(static_cast<int64_t>(file_bytes)),
+        memory_(memory_bytes) {}
 
   absl::StatusOr<StateDict> Read(Pickle::Id root) {
     Pickle::Id dict = root;
@@ -83,6 +88,7 @@ class TensorReader {
       }
       auto tensor = Tensor(value);
       if (!tensor.ok()) {
+        if (!ReasonOf(tensor.status()).empty()) return tensor.status();  // of no single tensor
         return WithReason(absl::Status(tensor.status().code(),
                                        absl::StrCat("tensor ", Shown(key.text), ": ",
                                                     std::string(tensor.status().message()))),
@@ -103,12 +109,19 @@ class TensorReader {
     if (storage.integer > static_cast<int64_t>(span->second.size) / kind.bytes) {
       return absl::InvalidArgumentError("the file holds less data than it promises");
     }
+    const int64_t stored = storage.integer * kind.bytes;
+    // A conversion to float32 takes its result beside what it converts.
+    const int64_t converted =
+        kind.type == at::kFloat ? 0 : storage.integer * static_cast<int64_t>(sizeof(float));
+    if (absl::Status status = memory_.Take(stored + converted); !status.ok()) return status;
     at::Tensor flat = at::empty({storage.integer}, at::TensorOptions(kind.type));
     if (storage.integer > 0) {
-      std::memcpy(flat.data_ptr(), span->second.data,
-                  static_cast<size_t>(storage.integer * kind.bytes));
+      std::memcpy(flat.data_ptr(), span->second.data, static_cast<size_t>(stored));
     }
-    flat = flat.to(at::kFloat);
+    if (converted > 0) {
+      flat = flat.to(at::kFloat);
+      memory_.GiveBack(stored);
+    }
     tensors_[storage.text] = flat;
     return flat;
   }
@@ -135,8 +148,8 @@ class TensorReader {
     if (count > storage.integer || (count > 0 && last >= storage.integer)) {
       return absl::InvalidArgumentError("its shape reaches beyond its data");
     }
-    budget_ -= count;
-    if (budget_ < 0) {
+    values_left_ -= count;
+    if (values_left_ < 0) {
       return absl::InvalidArgumentError("with it the tensors are larger than the file");
     }
     auto flat = Storage(storage);
@@ -145,16 +158,21 @@ class TensorReader {
     if (count > 0 && last >= flat->numel()) {
       return absl::InvalidArgumentError("its shape reaches beyond its data");
     }
-    return flat->as_strided(tensor.size, tensor.stride, tensor.integer).contiguous();
+    const at::Tensor view = flat->as_strided(tensor.size, tensor.stride, tensor.integer);
+    if (view.is_contiguous()) return view;
+    absl::Status status = memory_.Take(count * static_cast<int64_t>(sizeof(float)));
+    if (!status.ok()) return status;
+    return view.contiguous();
   }
 
   const Pickle& pickle_;
   const Storages& storages_;
-  int64_t budget_;
+  int64_t values_left_;
+  MemoryBudget memory_;
   std::map<std::string, at::Tensor> tensors_;
 };
 
-absl::StatusOr<StateDict> ReadZipFormat(const MappedFile& file) {
+absl::StatusOr<StateDict> ReadZipFormat(const MappedFile& file, int64_t memory_bytes) {
   auto archive = ZipArchive::Open(file.data(), file.size());
   if (!archive.ok()) return Unreadable(std::string(archive.status().message()));
   auto record = archive->Find("data.pkl");
@@ -189,12 +207,12 @@ absl::StatusOr<StateDict> ReadZipFormat(const MappedFile& file) {
     if (pickle.node(id).kind != Pickle::Kind::kStorage) continue;
     if (absl::Status status = collect(pickle.node(id).text); !status.ok()) return status;
   }
-  return TensorReader(pickle, storages, file.size()).Read(*root);
+  return TensorReader(pickle, storages, file.size(), memory_bytes).Read(*root);
 }
 
 // The format before PyTorch 1.6: magic number, protocol, system, object and storage keys as five
 // pickles, then each storage as a 64-bit count of elements and its data.
-absl::StatusOr<StateDict> ReadLegacyFormat(const MappedFile& file) {
+absl::StatusOr<StateDict> ReadLegacyFormat(const MappedFile& file, int64_t memory_bytes) {
   static const std::string kMagic("\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10);
   const uint8_t* data = file.data();
   size_t left = file.size();
@@ -240,7 +258,7 @@ absl::StatusOr<StateDict> ReadLegacyFormat(const MappedFile& file) {
     data += storages[key].size;
     left -= storages[key].size;
   }
-  return TensorReader(pickle, storages, file.size()).Read(parts[3]);
+  return TensorReader(pickle, storages, file.size(), memory_bytes).Read(parts[3]);
 }
 
 // Emits the pickle of an OrderedDict of contiguous float32 tensors, as torch.save does (protocol
@@ -300,12 +318,12 @@ class PickleWriter {
 
 }  // namespace
 
-absl::StatusOr<StateDict> ReadPth(const std::string& path) {
+absl::StatusOr<StateDict> ReadPth(const std::string& path, int64_t memory_bytes) {
   auto file = MappedFile::Open(path);
   if (!file.ok()) return file.status();
   try {
     const bool zip = (*file)->size() >= 4 && std::memcmp((*file)->data(), "PK\x03\x04", 4) == 0;
-    return zip ? ReadZipFormat(**file) : ReadLegacyFormat(**file);
+    return zip ? ReadZipFormat(**file, memory_bytes) : ReadLegacyFormat(**file, memory_bytes);
   } catch (const std::exception& error) {  // LibTorch's own, or no memory
     return absl::ResourceExhaustedError(
         absl::StrCat("the tensors do not fit into memory: ", error.what()));
@@ -313,23 +331,33 @@ absl::StatusOr<StateDict> ReadPth(const std::string& path) {
 }
 
 absl::Status WritePth(const StateDict& state, const std::string& path) {
+  OutputFile file(path);
+  if (!file.status().ok()) return file.status();
+  absl::Status status;
+  int64_t at = 0;
+  // LibTorch's writer would throw from its destructor if it were told that a write failed.
+  const auto write = [&](const void* data, size_t size) {
+    if (status.ok()) status = file.Write(data, size, at);
+    at += static_cast<int64_t>(size);
+    return size;
+  };
   try {
     StateDict plain;
     for (const auto& [name, tensor] : state)
       plain.emplace_back(name, tensor.to(at::kCPU, at::kFloat).contiguous());
-    caffe2::serialize::PyTorchStreamWriter writer(PartialPath(path));
+    caffe2::serialize::PyTorchStreamWriter writer(write);
     const std::string pickle = PickleWriter().Write(plain);
     writer.writeRecord("data.pkl", pickle.data(), pickle.size());
-    for (size_t i = 0; i < plain.size(); ++i) {
+    for (size_t i = 0; i < plain.size() && status.ok(); ++i) {
       const at::Tensor& tensor = plain[i].second;
       writer.writeRecord("data/" + std::to_string(i), tensor.data_ptr(), tensor.nbytes());
     }
     writer.writeEndOfFile();
   } catch (const std::exception& error) {
-    std::remove(PartialPath(path).c_str());
-    return absl::UnavailableError(absl::StrCat("cannot write ", path, ": ", error.what()));
+    return absl::InternalError(
+        absl::StrCat("LibTorch cannot write the file: ", std::string(error.what()).substr(0, 300)));
   }
-  return CommitPartial(path);
+  return status.ok() ? file.Commit() : status;
 }
 
 }  // namespace gvsl

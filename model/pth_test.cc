@@ -1,6 +1,7 @@
 // Files of Python's torch.save, really written by it (torch_files.py), in and out.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "imaging/status_reason.h"
@@ -138,6 +139,28 @@ TEST_F(PthTest, RefusesAFileThatNamesAnythingButTensorsAndRunsNothing) {
 
 TEST_F(PthTest, RefusesATorchScriptProgram) {
   EXPECT_EQ(ReasonOf(ReadPth(File("hostile_script")).status()), "FORBIDDEN_PICKLE");
+}
+
+TEST_F(PthTest, TakesTheMemoryOfItsCopiesAndNoMore) {
+  // Float32 is copied once; a transposed tensor once more; half precision is copied, then
+  // converted, and the copy let go.
+  int64_t plain = 0, strided = 0, half = 0;
+  for (const auto& [name, tensor] : CountedState(kWidths)) {
+    const int64_t bytes = static_cast<int64_t>(tensor.nbytes());
+    plain += bytes;
+    const at::Tensor turned = tensor.dim() > 1 ? tensor.transpose(0, -1) : tensor;
+    strided += turned.is_contiguous() ? bytes : 2 * bytes;
+    half = std::max(half, plain + bytes / 2);
+  }
+  for (const auto& [name, bytes] : {std::pair{"zip", plain},
+                                    {"legacy", plain},
+                                    {"strided", strided},
+                                    {"half", std::max(half, plain)}}) {
+    EXPECT_TRUE(ReadPth(File(name), bytes).ok()) << name;
+    const absl::Status status = ReadPth(File(name), bytes - 1).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << name;
+    EXPECT_EQ(ReasonOf(status), "MODEL_TOO_LARGE") << name;
+  }
 }
 
 // Each file is of a few kilobytes, or a few megabytes; what it asks for is not.

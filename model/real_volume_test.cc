@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "imaging/image_file.h"
-#include "imaging/resample.h"
+#include "imaging/orientation.h"
 #include "model/test_features.h"
 
 namespace gvsl {

@@ -3,14 +3,14 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/output_file.h"
 #include "imaging/status_reason.h"
 #include "model/mapped_file.h"
+#include "model/memory_budget.h"
 #include "model/shown.h"
 #include "model/state.h"
 #include "model/strict_json.h"
@@ -83,7 +83,7 @@ absl::Status ReadEntry(const std::string& name, const json& entry, uint64_t data
 
 }  // namespace
 
-absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path) {
+absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path, int64_t memory_bytes) {
   auto mapped = MappedFile::Open(path);
   if (!mapped.ok()) return mapped.status();
   const std::shared_ptr<const MappedFile> file = *mapped;
@@ -131,11 +131,22 @@ absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path) {
     expected = entry.end;
   }
   if (expected != data_size) return Unreadable("bytes that belong to no tensor");
+  MemoryBudget budget(memory_bytes);
   try {
     for (const Stored& entry : entries) {
       const uint8_t* begin = data + entry.begin;
       at::Tensor tensor;
-      if (reinterpret_cast<uintptr_t>(begin) % 8 == 0) {
+      const bool aligned = reinterpret_cast<uintptr_t>(begin) % 8 == 0;
+      const int64_t stored = static_cast<int64_t>(entry.end - entry.begin);
+      const int64_t copied = aligned ? 0 : stored;
+      // A conversion to float32 takes its result beside what it converts.
+      int64_t converted = 0;
+      if (entry.type != at::kFloat) {
+        converted = static_cast<int64_t>(sizeof(float)) * stored /
+                    static_cast<int64_t>(at::elementSize(entry.type));
+      }
+      if (absl::Status status = budget.Take(copied + converted); !status.ok()) return status;
+      if (aligned) {
         tensor = at::from_blob(
             const_cast<uint8_t*>(begin), entry.shape, [file](void*) {},
             at::TensorOptions(entry.type));
@@ -144,6 +155,7 @@ absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path) {
         if (entry.end > entry.begin) std::memcpy(tensor.data_ptr(), begin, entry.end - entry.begin);
       }
       result.state.emplace_back(entry.name, tensor.to(at::kFloat));
+      if (converted > 0) budget.GiveBack(copied);
     }
   } catch (const std::exception& error) {
     return absl::ResourceExhaustedError(absl::StrCat("safetensors: ", error.what()));
@@ -164,27 +176,23 @@ absl::Status WriteSafetensors(const SafetensorsFile& file, const std::string& pa
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // tensors aligned to 8 bytes
-  const std::string partial = PartialPath(path);
-  std::FILE* out = std::fopen(partial.c_str(), "wb");
-  if (out == nullptr)
-    return absl::UnavailableError(absl::StrCat("cannot create ", path, ": ", std::strerror(errno)));
+  // Tensors may lie in the file that is replaced; its bytes stay until they are let go.
+  OutputFile out(path);
   const uint64_t size = text.size();
-  bool good = std::fwrite(&size, sizeof(size), 1, out) == 1 &&
-              std::fwrite(text.data(), 1, size, out) == size;
+  absl::Status status = out.Write(&size, sizeof(size), 0);
+  if (status.ok()) status = out.Write(text.data(), text.size(), sizeof(size));
+  int64_t at = static_cast<int64_t>(sizeof(size) + size);
   try {
     for (const auto& [name, tensor] : file.state) {
+      if (!status.ok()) return status;
       const at::Tensor plain = tensor.to(at::kCPU, at::kFloat).contiguous();
-      good = good && std::fwrite(plain.data_ptr(), 1, plain.nbytes(), out) == plain.nbytes();
+      status = out.Write(plain.data_ptr(), plain.nbytes(), at);
+      at += static_cast<int64_t>(plain.nbytes());
     }
-  } catch (const std::exception&) {
-    good = false;
+  } catch (const std::exception& error) {
+    return absl::ResourceExhaustedError(absl::StrCat("safetensors: ", error.what()));
   }
-  if (std::fclose(out) != 0 || !good) {
-    std::remove(partial.c_str());
-    return absl::ResourceExhaustedError(
-        absl::StrCat("writing ", path, " broke off; is the disk full?"));
-  }
-  return CommitPartial(path);
+  return status.ok() ? out.Commit() : status;
 }
 
 }  // namespace gvsl

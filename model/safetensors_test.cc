@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <cstring>
 #include <limits>
 
@@ -214,16 +216,61 @@ TEST(ModelFile, IsImportedOverItself) {
   const auto again = ImportModelFile(path, ModelCard(), path);
   ASSERT_TRUE(again.ok()) << Message(again.status());
   EXPECT_EQ(again->fingerprint, made->fingerprint);
-  EXPECT_FALSE(std::filesystem::exists(path + ".partial"));
+  EXPECT_EQ(folder.files(), 1);
 }
 
 TEST(ModelFile, LeavesNothingWhereItCannotBeWritten) {
   const TestFolder folder("model_file_unwritable");
   std::filesystem::create_directory(folder / "taken");  // a folder stands where the file would
   const absl::Status status = CreateModelFile(SmallCard(), 3, folder / "taken").status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << Message(status);
-  EXPECT_FALSE(std::filesystem::exists(folder / "taken.partial"));
-  EXPECT_FALSE(CreateModelFile(SmallCard(), 3, folder / "absent/a.safetensors").ok());
+  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << Message(status);
+  EXPECT_EQ(folder.files(), 1);
+  EXPECT_EQ(CreateModelFile(SmallCard(), 3, folder / "absent/a.safetensors").status().code(),
+            absl::StatusCode::kNotFound);
+}
+
+TEST(ModelFile, TellsAFullDiskAndKeepsTheOlderFile) {
+  const TestFolder folder("model_file_full");
+  const std::string model = folder / "a.safetensors", other = folder / "b.safetensors",
+                    exported = folder / "a.pth";
+  const auto made = CreateModelFile(SmallCard(), 3, model);
+  ASSERT_TRUE(made.ok());
+  ASSERT_TRUE(ExportPth(model, exported).ok());
+  ASSERT_EQ(folder.files(), 2);
+  // As on a full disk: no file may grow beyond 100 kB.
+  const auto handler = signal(SIGXFSZ, SIG_IGN);
+  rlimit limit = {};
+  getrlimit(RLIMIT_FSIZE, &limit);
+  const rlimit small = {100000, limit.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  const absl::Status statuses[] = {CreateModelFile(SmallCard(), 4, model).status(),
+                                   ImportModelFile(model, ModelCard(), other).status(),
+                                   ExportPth(model, exported)};
+  setrlimit(RLIMIT_FSIZE, &limit);
+  signal(SIGXFSZ, handler);
+  for (const absl::Status& status : statuses) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << Message(status);
+    EXPECT_EQ(ReasonOf(status), "DISK_FULL");
+  }
+  EXPECT_EQ(folder.files(), 2);
+  EXPECT_EQ(ReadModelInfo(model)->weights_sha256, made->weights_sha256);
+  EXPECT_TRUE(ReadPth(exported).ok());
+}
+
+TEST(ModelFile, ImportsWithinTheMemoryThatItIsGiven) {
+  const TestFolder folder("model_file_memory");
+  const StateDict state = CountedState(kWidths);
+  int64_t bytes = 0;
+  for (const auto& [name, tensor] : state) bytes += static_cast<int64_t>(tensor.nbytes());
+  ASSERT_TRUE(WritePth(state, folder / "a.pth").ok());
+  const auto import = [&](int64_t memory_bytes) {
+    return ImportModelFile(folder / "a.pth", SmallCard(), folder / "a.safetensors", memory_bytes);
+  };
+  const absl::Status status = import(bytes - 1).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << Message(status);
+  EXPECT_EQ(ReasonOf(status), "MODEL_TOO_LARGE");
+  EXPECT_FALSE(std::filesystem::exists(folder / "a.safetensors"));
+  EXPECT_TRUE(import(bytes).ok());
 }
 
 TEST(ModelFile, RefusesWeightsThatAreNotThoseOfItsDigest) {

@@ -152,8 +152,8 @@ std::string WeightsDigest(const StateDict& state) {
   return hash.Finish();
 }
 
-absl::StatusOr<LoadedModel> LoadModel(const std::string& safetensors_path) {
-  auto file = ReadSafetensors(safetensors_path);
+absl::StatusOr<LoadedModel> LoadModel(const std::string& safetensors_path, int64_t memory_bytes) {
+  auto file = ReadSafetensors(safetensors_path, memory_bytes);
   if (!file.ok()) return file.status();
   std::string card_text, weights;
   for (const auto& [key, value] : file->metadata) {

@@ -22,14 +22,15 @@ struct TensorSpec {
   std::vector<int64_t> shape;
 };
 // The 104 tensors of the whole network in the official order (`unet.` prefix, then the heads); the
-// first 72 or so, those with the prefix, are the U-Net.
+// first 72, those with the prefix, are the U-Net.
 std::vector<TensorSpec> StateLayout(const std::array<int64_t, 5>& widths);
 
 // Reads a Python `torch.save` file of tensors: the zip format and the one before PyTorch 1.6; an
 // OrderedDict (with or without _metadata) or a plain dict; fp32, fp16, bf16, fp64 (turned to fp32);
 // any storage location. Runs nothing: opcodes and names outside a short list are refused by name. A
-// dict that holds the state_dict under `state_dict` or `model` is understood.
-absl::StatusOr<StateDict> ReadPth(const std::string& path);
+// dict that holds the state_dict under `state_dict` or `model` is understood. RESOURCE_EXHAUSTED
+// (MODEL_TOO_LARGE) before more than `memory_bytes` are allocated; 0: not looked at.
+absl::StatusOr<StateDict> ReadPth(const std::string& path, int64_t memory_bytes = 0);
 // Writes the zip format with an OrderedDict, readable by Python's torch.load(weights_only=True).
 absl::Status WritePth(const StateDict& state, const std::string& path);
 
@@ -38,8 +39,9 @@ struct SafetensorsFile {
   std::vector<std::pair<std::string, std::string>> metadata;
 };
 // The format of github.com/huggingface/safetensors: u64 header length, JSON header, data. Every
-// offset is checked. Tensors are mapped from the file, not copied.
-absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path);
+// offset is checked. Tensors of aligned float32 are mapped from the file; the others are copied, in
+// `memory_bytes` as ReadPth.
+absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path, int64_t memory_bytes = 0);
 absl::Status WriteSafetensors(const SafetensorsFile& file, const std::string& path);
 
 // Brings tensors into StateLayout's order and float32, accepting names with and without `unet.`,
@@ -61,7 +63,8 @@ struct LoadedModel {
   StateDict state;             // whole StateLayout
   std::string weights_sha256;  // as the file says; empty if it does not
 };
-absl::StatusOr<LoadedModel> LoadModel(const std::string& safetensors_path);
+absl::StatusOr<LoadedModel> LoadModel(const std::string& safetensors_path,
+                                      int64_t memory_bytes = 0);
 absl::Status SaveModel(const LoadedModel& model, const std::string& safetensors_path);
 
 }  // namespace gvsl

@@ -45,6 +45,12 @@ class AtenUNet {
     return output;
   }
 
+  int64_t weight_bytes() const {
+    int64_t bytes = 0;
+    for (const at::Tensor& tensor : tensors_) bytes += static_cast<int64_t>(tensor.nbytes());
+    return bytes;
+  }
+
  private:
   at::Tensor Layer(size_t layer, const at::Tensor& x) const {
     const at::Tensor* tensor = &tensors_[4 * layer];
@@ -82,6 +88,10 @@ UNetEngine::UNetEngine(const StateDict& state, const std::array<int64_t, 5>& wid
 }
 
 UNetEngine::~UNetEngine() = default;
+
+int64_t UNetEngine::weight_bytes() const {
+  return impl_->cpu != nullptr ? impl_->cpu->weight_bytes() : impl_->aten->weight_bytes();
+}
 
 UNetEngine::Output UNetEngine::Forward(const at::Tensor& image, bool want_dense) const {
   const c10::InferenceMode inference;

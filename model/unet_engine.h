@@ -27,6 +27,9 @@ class UNetEngine {
   // is not computed at all.
   Output Forward(const at::Tensor& image, bool want_dense) const;
 
+  // Of the prepared weights, on the host or the device.
+  int64_t weight_bytes() const;
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

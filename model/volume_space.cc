@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "imaging/resample.h"
+#include "imaging/parallel.h"
 
 namespace gvsl {
 

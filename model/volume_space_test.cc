@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "imaging/resample.h"
+#include "imaging/orientation.h"
 
 namespace gvsl {
 namespace {

@@ -1,7 +1,6 @@
 #include "server/blob_store.h"
 
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -23,7 +22,7 @@ class BlobStoreTest : public testing::Test {
     fs::create_directory(folder_);
     auto store = BlobStore::Open(folder_ + "/blobs");
     ASSERT_TRUE(store.ok()) << store.status();
-    store_ = std::make_unique<BlobStore>(*std::move(store));
+    store_ = *std::move(store);
   }
   void TearDown() override { fs::remove_all(folder_); }
 
@@ -51,13 +50,20 @@ TEST_F(BlobStoreTest, AFinishedFileMovesToTheNameOfItsContent) {
 
 TEST_F(BlobStoreTest, TheSameContentTwiceIsOneBlobThatReadersKeep) {
   ASSERT_TRUE(store_->Commit(Aside("voxels"), kA).ok());
-  struct stat first = {}, second = {};
-  ASSERT_EQ(stat(store_->PathOf(kA).c_str(), &first), 0);
+  std::ifstream reader(store_->PathOf(kA));
   const std::string again = Aside("voxels");
   ASSERT_TRUE(store_->Commit(again, kA).ok());
-  ASSERT_EQ(stat(store_->PathOf(kA).c_str(), &second), 0);
-  EXPECT_EQ(first.st_ino, second.st_ino);
   EXPECT_FALSE(fs::exists(again));
+  std::string text;
+  reader >> text;
+  EXPECT_EQ(text, "voxels");
+}
+
+TEST_F(BlobStoreTest, TheSameContentAgainMendsABlobThatTheDiskDamaged) {
+  ASSERT_TRUE(store_->Commit(Aside("voxels"), kA).ok());
+  std::ofstream(store_->PathOf(kA)) << "vox";
+  ASSERT_TRUE(store_->Commit(Aside("voxels"), kA).ok());
+  EXPECT_EQ(Content(store_->PathOf(kA)), "voxels");
 }
 
 TEST_F(BlobStoreTest, ARemovedBlobStaysReadableForWhoHasItOpen) {
@@ -70,13 +76,35 @@ TEST_F(BlobStoreTest, ARemovedBlobStaysReadableForWhoHasItOpen) {
   EXPECT_EQ(text, "voxels");
 }
 
-TEST_F(BlobStoreTest, SweepRemovesOnlyWhatNoRecordNames) {
+TEST_F(BlobStoreTest, SetsAsideWhatNoRecordNamesAndTakesItBackOnceOneDoes) {
   ASSERT_TRUE(store_->Commit(Aside("a"), kA).ok());
   ASSERT_TRUE(store_->Commit(Aside("b"), kB).ok());
-  EXPECT_EQ(store_->Sweep({kA}), 1);
+  const std::string unreferenced = folder_ + "/unreferenced";
+  auto moved = store_->SetAside({kA}, unreferenced);
+  ASSERT_TRUE(moved.ok()) << moved.status();
+  EXPECT_EQ(*moved, 1);
   EXPECT_TRUE(fs::exists(store_->PathOf(kA)));
   EXPECT_FALSE(fs::exists(store_->PathOf(kB)));
-  EXPECT_EQ(store_->Sweep({kA}), 0);
+  EXPECT_EQ(Content(unreferenced + "/" + kB), "b");
+  EXPECT_EQ(*store_->SetAside({kA}, unreferenced), 0);
+
+  // The database that names it was put back.
+  EXPECT_EQ(*store_->SetAside({kA, kB}, unreferenced), 0);
+  EXPECT_EQ(Content(store_->PathOf(kB)), "b");
+  EXPECT_TRUE(fs::is_empty(unreferenced));
+}
+
+TEST_F(BlobStoreTest, KnowsTheBytesOfAllItsBlobs) {
+  ASSERT_TRUE(store_->Commit(Aside("four"), kA).ok());
+  ASSERT_TRUE(store_->Commit(Aside("four"), kA).ok());  // the same blob
+  ASSERT_TRUE(store_->Commit(Aside("seventy"), kB).ok());
+  EXPECT_EQ(store_->bytes(), 11);
+  EXPECT_EQ((*BlobStore::Open(folder_ + "/blobs"))->bytes(), 11) << "as after a restart";
+  store_->Remove(kB);
+  store_->Remove(kB);
+  EXPECT_EQ(store_->bytes(), 4);
+  ASSERT_TRUE(store_->SetAside({}, folder_ + "/unreferenced").ok());
+  EXPECT_EQ(store_->bytes(), 0);
 }
 
 TEST_F(BlobStoreTest, AFileThatIsNotThereIsAnErrorAndNoBlob) {

@@ -1,6 +1,6 @@
 #include "server/call_runner.h"
 
-#include <system_error>
+#include <exception>
 #include <thread>
 #include <utility>
 
@@ -34,7 +34,7 @@ absl::Status CallRunner::Start(std::function<void()> work) {
       --running_;
       changed_.notify_all();
     }).detach();
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {  // no thread, or no memory for one
     return busy();
   }
   ++running_;

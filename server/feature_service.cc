@@ -13,11 +13,9 @@
 namespace gvsl {
 namespace {
 
-constexpr int kMostVolumes = 256;
-constexpr int kMostPoints = 4096;
-
-absl::StatusOr<WindowOptions> WindowFrom(const v1::WindowOptions& message) {
+absl::StatusOr<WindowOptions> WindowFrom(const v1::WindowOptions& message, int64_t memory_bytes) {
   WindowOptions options;
+  options.memory_bytes = memory_bytes;
   options.window = message.window();
   if (message.has_overlap()) options.overlap = message.overlap();
   if (message.blending() < v1::WindowOptions::BLENDING_UNSPECIFIED ||
@@ -71,19 +69,22 @@ absl::StatusOr<StoredVolume> VolumeOf(ServerState& state, const std::string& nam
 absl::Status OnEngine(ServerState& state, const StoredModel& model, const WindowOptions& options,
                       const CancelFunction& cancelled,
                       const std::function<absl::Status(Extractor&)>& work, bool admitted = false) {
-  return state.engine->Run(
+  absl::Status result = state.engine->Run(
       state.blobs->PathOf(model.blob_sha256), cancelled,
       [&](Extractor& extractor) {
         absl::Status status = extractor.CheckWindow(options, state.memory_bytes());
         return status.ok() ? work(extractor) : status;
       },
       admitted);
+  return ReasonOf(result) == InferenceEngine::kModelNotLoaded
+             ? state.Unreadable(model.model.name(), result)
+             : result;
 }
 
 // INVALID_ARGUMENT when `count` vectors do not fit into one message.
-absl::Status CheckAnswer(const char* field, int64_t count, int64_t channels) {
-  constexpr int64_t kVectorOverheadBytes = 128;  // name, tags and lengths
-  const int64_t most = static_cast<int64_t>(kMaxChunkBytes) / (channels * 4 + kVectorOverheadBytes);
+absl::Status CheckAnswer(const char* field, int64_t count, int64_t channels,
+                         int64_t overhead_bytes) {
+  const int64_t most = VectorsInAnswer(channels, overhead_bytes);
   if (count <= most) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(field, ": ", count, " vectors of ", channels,
@@ -96,7 +97,7 @@ absl::Status Global(ServerState& state, const v1::ExtractGlobalRequest& request,
     return absl::InvalidArgumentError(absl::StrCat("volumes: ", request.volumes_size(),
                                                    " names; 1 to ", kMostVolumes, " a call"));
   }
-  auto options = WindowFrom(request.window());
+  auto options = WindowFrom(request.window(), state.memory_bytes());
   if (!options.ok()) return options.status();
   auto model = ModelOf(state, request.model());
   if (!model.ok()) return model.status();
@@ -106,8 +107,8 @@ absl::Status Global(ServerState& state, const v1::ExtractGlobalRequest& request,
     if (!stored.ok()) return stored.status();
     volumes.push_back(*std::move(stored));
   }
-  if (absl::Status status =
-          CheckAnswer("volumes", request.volumes_size(), model->model.global_channels());
+  if (absl::Status status = CheckAnswer("volumes", request.volumes_size(),
+                                        model->model.global_channels(), kGlobalOverheadBytes);
       !status.ok()) {
     return status;
   }
@@ -135,7 +136,7 @@ absl::Status Global(ServerState& state, const v1::ExtractGlobalRequest& request,
 absl::StatusOr<DenseOptions> DenseFrom(const v1::ExtractDenseRequest& request,
                                        int64_t memory_bytes) {
   DenseOptions options;
-  auto window = WindowFrom(request.window());
+  auto window = WindowFrom(request.window(), memory_bytes);
   if (!window.ok()) return window.status();
   options.window = *window;
   options.memory_bytes = memory_bytes;
@@ -183,9 +184,11 @@ absl::Status Dense(ServerState& state, const v1::ExtractDenseRequest& request,
   DenseStream sink(stream, header);
   absl::Status status =
       OnEngine(state, *model, options->window, cancelled, [&](Extractor& extractor) {
+        stream.HoldDevice();
         sink.set_window(ToProto(extractor.Resolved(options->window)));
         return extractor.Dense(*volume, *options, cancelled, sink);
       });
+  stream.ReleaseDevice();
   return status.ok() ? sink.Finish() : status;
 }
 
@@ -204,12 +207,12 @@ absl::Status Sample(ServerState& state, const v1::SampleFeaturesRequest& request
     }
     points.push_back({point.x_mm(), point.y_mm(), point.z_mm()});
   }
-  auto options = WindowFrom(request.window());
+  auto options = WindowFrom(request.window(), state.memory_bytes());
   if (!options.ok()) return options.status();
   auto model = ModelOf(state, request.model());
   if (!model.ok()) return model.status();
-  if (absl::Status status =
-          CheckAnswer("points", request.points_size(), model->model.dense_channels());
+  if (absl::Status status = CheckAnswer("points", request.points_size(),
+                                        model->model.dense_channels(), kSampleOverheadBytes);
       !status.ok()) {
     return status;
   }
@@ -233,7 +236,7 @@ absl::Status Sample(ServerState& state, const v1::SampleFeaturesRequest& request
 
 absl::Status Pool(ServerState& state, const v1::PoolFeaturesRequest& request,
                   const CancelFunction& cancelled, v1::PoolFeaturesResponse* response) {
-  auto options = WindowFrom(request.window());
+  auto options = WindowFrom(request.window(), state.memory_bytes());
   if (!options.ok()) return options.status();
   auto model = ModelOf(state, request.model());
   if (!model.ok()) return model.status();
@@ -247,14 +250,11 @@ absl::Status Pool(ServerState& state, const v1::PoolFeaturesRequest& request,
   if (!labels.ok()) return labels.status();
   *response->mutable_model() = model->model.identity();
   return OnEngine(state, *model, *options, cancelled, [&](Extractor& extractor) -> absl::Status {
-    auto pooled = extractor.Pool(*volume, *labels, *options, cancelled, state.memory_bytes());
+    auto pooled =
+        extractor.Pool(*volume, *labels, *options, cancelled, state.memory_bytes(),
+                       VectorsInAnswer(2 * model->model.dense_channels(), kLabelOverheadBytes));
     if (!pooled.ok()) return pooled.status();
     *response->mutable_window() = ToProto(extractor.Resolved(*options));
-    if (absl::Status status = CheckAnswer("labels", static_cast<int64_t>(pooled->size()),
-                                          2 * model->model.dense_channels());
-        !status.ok()) {
-      return status;
-    }
     for (const LabelFeature& feature : *pooled) {
       auto* label = response->add_labels();
       label->set_label(feature.label);

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <exception>
 
 #include "absl/strings/str_cat.h"
 #include "imaging/status_reason.h"
+#include "server/guarded.h"
 
 namespace gvsl {
 namespace {
@@ -47,8 +47,8 @@ absl::Status InferenceEngine::Run(const std::string& path, const CancelFunction&
                                        " requests wait); try again in a moment")),
                       "QUEUE_FULL");
   }
-  ++callers_;
   queue_.push_back(&item);
+  ++callers_;
   changed_.notify_all();
   while (!item.done) {
     changed_.wait_for(lock, kCancelPoll);
@@ -90,14 +90,12 @@ absl::Status InferenceEngine::Do(const Item& item) {
   if (*item.cancelled && (*item.cancelled)()) {
     return absl::CancelledError(kGone);
   }
-  auto model = Model(item.path);
-  if (!model.ok()) return model.status();
-  try {
+  // What throws costs one request; the device's thread goes on.
+  return Guarded([&]() -> absl::Status {
+    auto model = Model(item.path);
+    if (!model.ok()) return WithReason(model.status(), kModelNotLoaded);
     return (*item.work)(**model);
-  } catch (const std::exception& error) {
-    // Costs one request; the device's thread goes on.
-    return absl::InternalError(absl::StrCat("the request failed: ", error.what()));
-  }
+  });
 }
 
 absl::StatusOr<Extractor*> InferenceEngine::Model(const std::string& path) {
@@ -109,13 +107,10 @@ absl::StatusOr<Extractor*> InferenceEngine::Model(const std::string& path) {
   }
   auto extractor = Extractor::Load(path, options_.device);
   if (!extractor.ok()) return extractor.status();
-  // Weights twice: as stored, and as the engine wants them.
-  const int64_t bytes =
-      (*extractor)->info().parameter_count * static_cast<int64_t>(sizeof(float)) * 2;
-  models_.push_front({path, *std::move(extractor), bytes});
+  models_.push_front({path, *std::move(extractor)});
   int64_t total = 0;
   for (auto it = models_.begin(); it != models_.end();) {
-    total += it->bytes;
+    total += it->extractor->memory_bytes();
     it = total > options_.model_cache_bytes && it != models_.begin() ? models_.erase(it)
                                                                      : std::next(it);
   }

@@ -20,6 +20,8 @@ namespace gvsl {
 // Safe for concurrent use. Work is done in the order it came.
 class InferenceEngine {
  public:
+  static constexpr char kModelNotLoaded[] = "MODEL_NOT_LOADED";
+
   struct Options {
     DeviceOptions device;
     int queue_capacity = 64;
@@ -33,9 +35,11 @@ class InferenceEngine {
   ~InferenceEngine();
 
   // Does `work` on the device's thread with the model of `path`, and returns its status when it is
-  // done. RESOURCE_EXHAUSTED (QUEUE_FULL) at once when too much waits, unless the request was
-  // `admitted` before: a later turn of it always waits. CANCELLED when `cancelled` says so before
-  // the work began; from then on the work itself looks.
+  // done. A model that cannot be loaded gives Extractor::Load's status with the reason
+  // kModelNotLoaded; its words name files and are not for clients. RESOURCE_EXHAUSTED (QUEUE_FULL)
+  // at once when too much waits, unless the request was `admitted` before: a later turn of it
+  // always waits. CANCELLED when `cancelled` says so before the work began; from then on the work
+  // itself looks.
   absl::Status Run(const std::string& path, const CancelFunction& cancelled,
                    const std::function<absl::Status(Extractor&)>& work, bool admitted = false);
 
@@ -53,7 +57,6 @@ class InferenceEngine {
   struct Held {
     std::string path;
     std::unique_ptr<Extractor> extractor;
-    int64_t bytes;
   };
 
   void Loop();

@@ -93,7 +93,7 @@ TEST_F(InferenceEngineTest, DoesTheWorkWithItsModelAndReturnsItsStatus) {
 TEST_F(InferenceEngineTest, TellsAModelThatCannotBeLoadedAndGoesOn) {
   auto engine = Engine(4);
   const auto work = [](Extractor&) { return absl::OkStatus(); };
-  EXPECT_FALSE(engine->Run(folder_ + "/absent", kNever, work).ok());
+  EXPECT_EQ(ReasonOf(engine->Run(folder_ + "/absent", kNever, work)), "MODEL_NOT_LOADED");
   EXPECT_TRUE(engine->Run(Model(), kNever, work).ok());
 }
 
@@ -102,7 +102,6 @@ TEST_F(InferenceEngineTest, SurvivesWorkThatThrows) {
   const absl::Status status = engine->Run(
       Model(), kNever, [](Extractor&) -> absl::Status { throw std::runtime_error("a fault"); });
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
-  EXPECT_NE(std::string(status.message()).find("a fault"), std::string::npos);
   EXPECT_TRUE(engine->Run(Model(), kNever, [](Extractor&) { return absl::OkStatus(); }).ok());
 }
 
@@ -194,8 +193,14 @@ TEST_F(InferenceEngineTest, WaitsAtItsEndForWhatRunsAndDropsWhatWaits) {
   Blocker blocker(*engine, Model());
   auto waiting = Start(*engine, Model(), [](Extractor&) { return absl::OkStatus(); });
   WaitForQueue(*engine, 1);
+  InferenceEngine& ending = *engine;
   auto ended = std::async(std::launch::async, [&] { engine.reset(); });
-  EXPECT_EQ(ended.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout);
+  // Refuses once its end has begun; what runs holds it from then on.
+  const CancelFunction at_once = [] { return true; };
+  while (ending.Run(Model(), at_once, [](Extractor&) { return absl::OkStatus(); }).code() !=
+         absl::StatusCode::kUnavailable) {
+  }
+  EXPECT_EQ(ended.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
   blocker.LetGo();
   ended.get();
   EXPECT_TRUE(blocker.Result().ok());
@@ -203,23 +208,32 @@ TEST_F(InferenceEngineTest, WaitsAtItsEndForWhatRunsAndDropsWhatWaits) {
 }
 
 TEST_F(InferenceEngineTest, KeepsTheModelsThatFitAndAlwaysTheLastOne) {
-  for (const int64_t cache_bytes : {int64_t{1}, int64_t{1} << 30}) {
+  int64_t bytes = 0;  // of one
+  ASSERT_TRUE(Engine(4)
+                  ->Run(Model(), kNever,
+                        [&](Extractor& extractor) {
+                          bytes = extractor.memory_bytes();
+                          EXPECT_GE(bytes, 4 * extractor.info().parameter_count);
+                          return absl::OkStatus();
+                        })
+                  .ok());
+  // A model whose file is gone can be used exactly while it is held.
+  const auto held_beside_another = [](int64_t cache_bytes) {
     auto engine = Engine(4, cache_bytes);
-    const Extractor* first = nullptr;
-    std::string order;
-    for (const char* name : {"/a", "/a", "/b", "/a"}) {
-      const absl::Status status = engine->Run(folder_ + name, kNever, [&](Extractor& extractor) {
-        if (first == nullptr) first = &extractor;
-        order += &extractor == first ? 'f' : 'o';
-        return absl::OkStatus();
-      });
-      ASSERT_TRUE(status.ok()) << status;
-    }
-    EXPECT_EQ(order.substr(0, 2), "ff");
-    if (cache_bytes > 1) {
-      EXPECT_EQ(order, "ffof");  // both are held
-    }
-  }
+    const std::string lent = folder_ + "/lent";
+    std::filesystem::copy_file(folder_ + "/a", lent);
+    const auto use = [&](const std::string& path) {
+      return engine->Run(path, kNever, [](Extractor&) { return absl::OkStatus(); }).ok();
+    };
+    EXPECT_TRUE(use(lent));
+    std::filesystem::remove(lent);
+    EXPECT_TRUE(use(lent)) << "the last one is always held";
+    EXPECT_TRUE(use(folder_ + "/b"));
+    return use(lent);
+  };
+  EXPECT_TRUE(held_beside_another(2 * bytes));
+  EXPECT_FALSE(held_beside_another(2 * bytes - 1));
+  EXPECT_FALSE(held_beside_another(1));
 }
 
 }  // namespace

@@ -3,21 +3,14 @@
 #include <signal.h>
 
 #include <cstdio>
-#include <fstream>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/output_file.h"
 #include "server/config.h"
 #include "server/log.h"
 #include "server/server.h"
 
 namespace {
-
-// Written aside and renamed: whoever waits for the file never reads half a number.
-bool WritePort(const std::string& path, int port) {
-  const std::string aside = path + ".new";
-  if (!(std::ofstream(aside) << port << "\n").flush()) return false;
-  return std::rename(aside.c_str(), path.c_str()) == 0;
-}
 
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "gvsld: %s\n", std::string(status.message()).c_str());
@@ -41,8 +34,14 @@ int main(int argc, char** argv) {
 
   auto server = gvsl::Server::Start(line->config);
   if (!server.ok()) return Fail(server.status());
-  if (!line->port_file.empty() && !WritePort(line->port_file, (*server)->port())) {
-    return Fail(absl::InternalError(absl::StrCat("--port_file: cannot write ", line->port_file)));
+  if (!line->port_file.empty()) {
+    // Renamed into place: whoever waits for the file never reads half a number.
+    const absl::Status written =
+        gvsl::WriteWholeFile(line->port_file, absl::StrCat((*server)->port(), "\n"));
+    if (!written.ok()) {
+      return Fail(
+          absl::InternalError(absl::StrCat("--port_file: ", std::string(written.message()))));
+    }
   }
   int received = 0;
   sigwait(&signals, &received);

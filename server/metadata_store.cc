@@ -151,8 +151,17 @@ absl::StatusOr<std::unique_ptr<MetadataStore>> MetadataStore::Open(const std::st
   try {
     impl->sql.open(soci::sqlite3, absl::StrCat("dbname=", path, " timeout=30"));
     // Readers never wait for writers, and a commit is on the disk when it returns.
-    impl->sql << "PRAGMA journal_mode = WAL";
+    std::string journal;
+    int synchronous = 0;
+    constexpr int kFull = 2;
+    impl->sql << "PRAGMA journal_mode = WAL", soci::into(journal);
     impl->sql << "PRAGMA synchronous = FULL";
+    impl->sql << "PRAGMA synchronous", soci::into(synchronous);
+    if (journal != "wal" || synchronous != kFull) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("data_dir: the file system of ", path, " keeps no write-ahead log (journal ",
+                       journal, ", synchronous ", synchronous, "); use a local one"));
+    }
     impl->sql << "PRAGMA foreign_keys = ON";
     impl->sql << "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)";
     int rows = 0, version = 0;

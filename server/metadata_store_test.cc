@@ -117,8 +117,8 @@ TEST_F(MetadataStoreTest, RefusesAFileThatIsNoDatabase) {
   EXPECT_NE(std::string(store.status().message()).find("noise"), std::string::npos);
 }
 
-TEST_F(MetadataStoreTest, SyncsEveryCommit) {
-  // WAL with full synchronisation: what AddVolume has returned survives a power cut.
+TEST_F(MetadataStoreTest, KeepsAWriteAheadLog) {
+  // Its synchronisation belongs to a connection and cannot be seen from another: Open checks it.
   soci::session sql(soci::sqlite3, "dbname=" + path_);
   std::string mode;
   sql << "PRAGMA journal_mode", soci::into(mode);

@@ -2,14 +2,21 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "imaging/output_file.h"
 #include "imaging/sha256.h"
 #include "model/model_file.h"
+#include "server/card_conversion.h"
 #include "server/chunks.h"
+#include "server/log.h"
 #include "server/names.h"
 #include "server/streams.h"
-#include "server/volume_conversion.h"
 
 namespace gvsl {
 namespace {
@@ -42,10 +49,20 @@ absl::StatusOr<std::string> DigestOf(const std::string& path) {
   return hash.Finish();
 }
 
-Creation CreationOf(const std::string& request_id, const std::string& asked) {
-  Sha256 hash;
-  hash.Update(asked.data(), asked.size());
-  return {request_id, hash.Finish()};
+// A status of the model room for a client: without the names of the server's files, which go to the
+// log.
+absl::Status WithoutPaths(const absl::Status& status, const std::vector<std::string>& paths) {
+  std::vector<std::pair<std::string, std::string>> words;
+  for (const std::string& path : paths) {
+    words.emplace_back(path, "the model file");
+    words.emplace_back(ShownPath(path), "the model file");
+  }
+  const std::string text = absl::StrReplaceAll(status.message(), words);
+  if (status.ok() || text == status.message()) return status;
+  LogError(std::string(status.message()));
+  const std::string reason = ReasonOf(status);
+  absl::Status clean(status.code(), text);
+  return reason.empty() ? clean : WithReason(clean, reason.c_str());
 }
 
 // The model that this request made before, if any.
@@ -89,7 +106,7 @@ absl::Status Register(ServerState& state, const std::string& path, const ModelIn
 
 // Receives the file's bytes into `path`.
 absl::Status Receive(Importer& stream, int64_t total, const std::string& path) {
-  std::FILE* file = std::fopen(path.c_str(), "wb");
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "wb"), std::fclose);
   if (file == nullptr) return WriteError("cannot keep the model file", errno);
   v1::ImportModelRequest request;
   int64_t received = 0;
@@ -105,11 +122,11 @@ absl::Status Receive(Importer& stream, int64_t total, const std::string& path) {
           "CHECKSUM_MISMATCH");
     } else if ((received += static_cast<int64_t>(data.size())) > total) {
       status = absl::InvalidArgumentError("chunk.data: more bytes than header.total_bytes");
-    } else if (std::fwrite(data.data(), 1, data.size(), file) != data.size()) {
+    } else if (std::fwrite(data.data(), 1, data.size(), file.get()) != data.size()) {
       status = WriteError("cannot keep the model file", errno);
     }
   }
-  if (std::fclose(file) != 0 && status.ok())
+  if (std::fclose(file.release()) != 0 && status.ok())
     status = WriteError("cannot keep the model file", errno);
   if (status.ok() && received != total) {
     status = absl::DataLossError(
@@ -141,14 +158,21 @@ absl::Status Import(ServerState& state, Importer& stream, v1::Model* response) {
   auto card =
       CardFromProto(header.card(), Geometry::kOfficial);  // `.pth` files are the official code's
   if (!card.ok()) return card.status();
-  const Creation creation = CreationOf(header.request_id(), header.SerializeAsString());
+  const Creation creation = {header.request_id(), Sha256Of(header.SerializeAsString())};
   auto before = MadeBefore(state, creation, response);
   if (!before.ok() || *before) return before.status();
   const Scratch received(state), converted(state);
   if (absl::Status status = Receive(stream, header.total_bytes(), received.path); !status.ok())
     return status;
-  auto info = ImportModelFile(received.path, *card, converted.path);
-  if (!info.ok()) return info.status();
+  if (header.card().ByteSizeLong() > 0 && ReadModelInfo(received.path).ok()) {
+    return absl::InvalidArgumentError(
+        "header.card: a safetensors file of GVSL carries its own card; import it without one");
+  }
+  auto info = [&] {  // one at a time: each may take what a request may
+    const std::lock_guard<std::mutex> lock(state.model_file_mutex);
+    return ImportModelFile(received.path, *card, converted.path, state.memory_bytes());
+  }();
+  if (!info.ok()) return WithoutPaths(info.status(), {received.path, converted.path});
   return Register(state, converted.path, *info, header.display_name(), creation, response);
 }
 
@@ -168,12 +192,15 @@ absl::Status Create(ServerState& state, const v1::CreateModelRequest& request,
   card->size = request.size();
   card->widths = *widths;
   if (card->provenance.empty()) card->provenance = absl::StrCat("untrained, seed ", request.seed());
-  const Creation creation = CreationOf(request.request_id(), request.SerializeAsString());
+  const Creation creation = {request.request_id(), Sha256Of(request.SerializeAsString())};
   auto before = MadeBefore(state, creation, response);
   if (!before.ok() || *before) return before.status();
   const Scratch file(state);
-  auto info = CreateModelFile(*card, request.seed(), file.path);
-  if (!info.ok()) return info.status();
+  auto info = [&] {
+    const std::lock_guard<std::mutex> lock(state.model_file_mutex);
+    return CreateModelFile(*card, request.seed(), file.path);
+  }();
+  if (!info.ok()) return WithoutPaths(info.status(), {file.path});
   return Register(state, file.path, *info, request.display_name(), creation, response);
 }
 
@@ -190,13 +217,25 @@ absl::Status Export(ServerState& state, const v1::ExportModelRequest& request,
   v1::ExportModelResponse response;
   *response.mutable_model() = stored->model;
   std::string path = state.blobs->PathOf(stored->blob_sha256);
+  const std::string& name = stored->model.name();
+  // The header says how long the file must be.
+  if (absl::Status whole = ReadModelInfo(path).status(); !whole.ok()) {
+    return state.Unreadable(name, whole);
+  }
   const Scratch pth(state);
   if (request.format() == v1::ExportModelRequest::PTH) {
-    if (absl::Status status = ExportPth(path, pth.path); !status.ok()) return status;
+    const std::lock_guard<std::mutex> lock(state.model_file_mutex);
+    if (absl::Status status = ExportPth(path, pth.path); !status.ok()) {
+      return WithoutPaths(status, {path, pth.path});
+    }
     path = pth.path;
   }
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  if (error) return state.Unreadable(name, absl::NotFoundError(error.message()));
   if (absl::Status status = stream.Write(response); !status.ok()) return status;
-  return SendFile(path, 0, stream);
+  absl::Status sent = SendFile(path, 0, static_cast<int64_t>(size), stream);
+  return sent.ok() || absl::IsCancelled(sent) ? sent : state.Unreadable(name, sent);
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
-#include <fstream>
+#include <sys/resource.h>
+
+#include <csignal>
 #include <future>
 #include <set>
 
-#include "model/model_file.h"
 #include "server/service_test_fixture.h"
 
 namespace gvsl {
@@ -10,39 +11,8 @@ namespace {
 
 class ModelServiceTest : public ServiceTest {};
 
-class ModelFile {
- public:
-  explicit ModelFile(const std::string& path) {
-    ModelCard card;
-    card.size = "tiny";
-    card.widths = *WidthsOf("tiny");
-    EXPECT_TRUE(CreateModelFile(card, 99, path).ok());
-    std::ifstream in(path, std::ios::binary);
-    bytes.assign(std::istreambuf_iterator<char>(in), {});
-  }
-  std::string bytes;
-};
-
-grpc::Status Import(v1::ModelService::Stub& stub, const std::string& bytes,
-                    const std::string& request_id, v1::Model* model, bool damage = false) {
-  ClientContext context;
-  auto writer = stub.ImportModel(&context, model);
-  v1::ImportModelRequest request;
-  request.mutable_header()->set_display_name("imported");
-  request.mutable_header()->set_request_id(request_id);
-  request.mutable_header()->set_total_bytes(static_cast<int64_t>(bytes.size()));
-  bool good = writer->Write(request);
-  for (size_t at = 0; good && at < bytes.size(); at += kMaxChunkBytes) {
-    request.mutable_chunk()->set_data(bytes.substr(at, kMaxChunkBytes));
-    request.mutable_chunk()->set_crc32(ChecksumOf(request.chunk().data()) ^ (damage ? 1 : 0));
-    good = writer->Write(request);
-  }
-  writer->WritesDone();
-  return writer->Finish();
-}
-
 TEST_F(ModelServiceTest, AModelIsImportedExportedAndDeleted) {
-  const std::string bytes = ModelFile(folder_->path() + "/tiny").bytes;
+  const std::string bytes = ModelFile({8, 16, 32, 64, 128}, folder_->path() + "/tiny");
   v1::Model model, again;
   ASSERT_OK(Import(models(), bytes, Id(), &model));
   EXPECT_EQ(model.name().rfind("models/", 0), 0u);
@@ -95,6 +65,82 @@ TEST_F(ModelServiceTest, ModelFilesThatAreNoneAreRefusedWithTheReason) {
   const grpc::Status damaged = Import(models(), std::string(5000, 'x'), "", &model, true);
   EXPECT_EQ(damaged.error_code(), StatusCode::DATA_LOSS);
   EXPECT_EQ(ReasonOf(damaged), "CHECKSUM_MISMATCH");
+  EXPECT_TRUE(fs::is_empty(folder_->path() + "/data/scratch"));
+}
+
+TEST_F(ModelServiceTest, WeightsThatTheDiskLostAreToldAndNotMadeUp) {
+  const std::string bytes = ModelFile({16, 8, 8, 8, 8}, folder_->path() + "/lost");
+  v1::Model model;
+  ASSERT_OK(Import(models(), bytes, "", &model));
+  const std::string digest = Sha256Of(bytes);
+  const std::string blob = folder_->path() + "/data/blobs/" + digest.substr(0, 2) + "/" + digest;
+  ASSERT_TRUE(fs::exists(blob));
+  const std::string volume = Store(Cube(), Id()).name();
+  const auto expect_lost = [&](const std::string& how) {
+    v1::ExportModelRequest request;
+    request.set_name(model.name());
+    ClientContext exporting, extracting;
+    auto reader = models().ExportModel(&exporting, request);
+    v1::ExportModelResponse message;
+    while (reader->Read(&message)) {
+    }
+    v1::ExtractGlobalRequest global;
+    global.add_volumes(volume);
+    global.set_model(model.name());
+    v1::ExtractGlobalResponse answer;
+    for (const grpc::Status& status :
+         {reader->Finish(), features().ExtractGlobal(&extracting, global, &answer)}) {
+      EXPECT_EQ(status.error_code(), StatusCode::DATA_LOSS) << how;
+      EXPECT_EQ(ReasonOf(status), "STORED_DATA_LOST") << how;
+      EXPECT_NE(status.error_message().find(model.name()), std::string::npos);
+      EXPECT_EQ(status.error_message().find(folder_->path()), std::string::npos)
+          << "a path of the server is none of the client's: " << status.error_message();
+    }
+  };
+  fs::resize_file(blob, bytes.size() - 1000);
+  expect_lost("cut");
+  fs::remove(blob);
+  expect_lost("gone");
+}
+
+// No file of this process grows beyond `bytes` meanwhile: writing fails, as on a full disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit lower = before_;
+    lower.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &lower);
+  }
+  ~FileSizeLimit() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  void (*handler_)(int);
+  rlimit before_{};
+};
+
+TEST_F(ModelServiceTest, AFullDiskIsToldWithItsReasonAndLeavesNothing) {
+  const std::string bytes = ModelFile({8, 16, 32, 64, 128}, folder_->path() + "/full");
+  v1::CreateModelRequest request;
+  request.set_size("tiny");
+  request.set_seed(1234);
+  ClientContext context;
+  v1::Model model;
+  grpc::Status imported, created;
+  {
+    const FileSizeLimit limit(100000);
+    imported = Import(models(), bytes, "", &model);
+    created = models().CreateModel(&context, request, &model);
+  }
+  for (const grpc::Status& status : {imported, created}) {
+    EXPECT_EQ(status.error_code(), StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
+    EXPECT_EQ(ReasonOf(status), "DISK_FULL");
+    EXPECT_EQ(status.error_message().find(folder_->path()), std::string::npos)
+        << "a path of the server is none of the client's: " << status.error_message();
+  }
   EXPECT_TRUE(fs::is_empty(folder_->path() + "/data/scratch"));
 }
 

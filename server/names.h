@@ -20,7 +20,7 @@ absl::StatusOr<std::string> IdOf(const std::string& collection, const std::strin
 // OK for 1 to 64 characters of [A-Za-z0-9_-].
 absl::Status CheckRequestId(const std::string& request_id, const std::string& field);
 
-// OK for valid UTF-8 without control characters of at most `most` bytes.
+// OK for at most `most` bytes without control characters. UTF-8 was checked by protobuf.
 absl::Status CheckText(const std::string& text, size_t most, const std::string& field);
 
 }  // namespace gvsl

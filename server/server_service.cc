@@ -7,20 +7,6 @@
 namespace gvsl {
 namespace {
 
-namespace fs = std::filesystem;
-
-int64_t BytesBelow(const std::string& folder) {
-  int64_t bytes = 0;
-  std::error_code error;
-  for (fs::recursive_directory_iterator at(folder, error), end; !error && at != end;
-       at.increment(error)) {
-    std::error_code gone;
-    const auto size = at->is_regular_file(gone) ? at->file_size(gone) : 0;
-    if (!gone) bytes += static_cast<int64_t>(size);
-  }
-  return bytes;
-}
-
 absl::Status Fill(ServerState& state, v1::ServerStatus* response) {
   auto totals = state.metadata->Totals();
   if (!totals.ok()) return totals.status();
@@ -33,10 +19,10 @@ absl::Status Fill(ServerState& state, v1::ServerStatus* response) {
   response->mutable_uptime()->set_seconds(uptime.count());
   response->set_volume_count(totals->volumes);
   response->set_model_count(totals->models);
-  response->set_stored_bytes(BytesBelow(state.config.data_dir() + "/blobs"));
+  response->set_stored_bytes(state.blobs->bytes());
   std::error_code error;
   response->set_free_bytes(
-      static_cast<int64_t>(fs::space(state.config.data_dir(), error).available));
+      static_cast<int64_t>(std::filesystem::space(state.config.data_dir(), error).available));
   response->set_queue_length(state.engine->queue_length());
   response->set_queue_capacity(state.engine->queue_capacity());
   response->set_draining(state.calls.draining());

@@ -41,25 +41,36 @@ absl::StatusOr<std::unique_ptr<ServerState>> ServerState::Open(const v1::ServerC
   state->threads = config.threads() > 0 ? config.threads()
                                         : static_cast<int>(std::thread::hardware_concurrency());
 
-  auto metadata = MetadataStore::Open(folder + "/metadata.sqlite");
-  if (!metadata.ok()) return metadata.status();
-  state->metadata = *std::move(metadata);
   auto blobs = BlobStore::Open(folder + "/blobs");
   if (!blobs.ok()) return blobs.status();
-  state->blobs = std::make_unique<BlobStore>(*std::move(blobs));
+  state->blobs = *std::move(blobs);
+  const std::string database = folder + "/metadata.sqlite";
+  std::error_code error;
+  if (state->blobs->bytes() > 0 && !fs::exists(database, error)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "data_dir: ", database, " is missing, and ", folder, "/blobs holds ", state->blobs->bytes(),
+        " bytes that only it can name; restore it from the backup that ",
+        "belongs to these blobs, or move ", folder, "/blobs away to begin anew"));
+  }
+  auto metadata = MetadataStore::Open(database);
+  if (!metadata.ok()) return metadata.status();
+  state->metadata = *std::move(metadata);
   auto uploads = UploadStore::Open(folder + "/uploads");
   if (!uploads.ok()) return uploads.status();
   state->uploads = *std::move(uploads);
   state->uploads->Expire(int64_t{3600} * config.upload_expiry_h());
 
   // What a killed server left behind: scratch files, and blobs whose record was never written.
-  std::error_code error;
   fs::remove_all(folder + "/scratch", error);
   if (absl::Status status = MakeFolder(folder + "/scratch"); !status.ok()) return status;
   auto referenced = state->metadata->Blobs();
   if (!referenced.ok()) return referenced.status();
-  if (const int64_t swept = state->blobs->Sweep(*referenced); swept > 0) {
-    LogInfo(absl::StrCat("removed ", swept, " blob(s) that no record names"));
+  auto moved = state->blobs->SetAside(*referenced, folder + "/unreferenced");
+  if (!moved.ok()) return moved.status();
+  if (*moved > 0) {
+    LogInfo(absl::StrCat("moved ", *moved, " blob(s) that no record names to ", folder,
+                         "/unreferenced; delete them there unless an older metadata.sqlite was "
+                         "restored"));
   }
   InferenceEngine::Options options;
   options.device = {state->device, state->threads};
@@ -79,6 +90,8 @@ std::string ServerState::ScratchPath() const {
 
 absl::Status ServerState::StoreBlob(const std::string& path, const std::string& sha256,
                                     const std::function<absl::Status()>& write_record) {
+  // Gigabytes go to the disk here, not under the lock, where Commit finds nothing left to sync.
+  if (absl::Status status = SyncPath(path); !status.ok()) return status;
   const std::lock_guard<std::mutex> lock(blob_mutex_);
   if (absl::Status status = blobs->Commit(path, sha256); !status.ok()) return status;
   absl::Status status = write_record();
@@ -102,16 +115,30 @@ absl::StatusOr<Volume> ServerState::MapVolume(const StoredVolume& stored) const 
   if (!grid.ok()) return grid.status();
   auto volume = Volume::Map(blobs->PathOf(stored.blob_sha256), *grid,
                             FromProto(stored.volume.voxel_type()), KindOf(stored.volume));
-  if (!volume.ok()) {
-    const auto still_there = metadata->GetVolume(stored.volume.name());
-    if (!still_there.ok()) return still_there.status();  // deleted meanwhile
-    return WithReason(absl::DataLossError(absl::StrCat(
-                          stored.volume.name(),
-                          ": its voxels cannot be read: ", std::string(volume.status().message()))),
-                      "STORED_DATA_LOST");
-  }
+  if (!volume.ok()) return Unreadable(stored.volume.name(), volume.status());
   volume->set_modality(stored.volume.modality());
   return volume;
+}
+
+absl::Status ServerState::Unreadable(const std::string& name, const absl::Status& detail) const {
+  const bool is_model = name.rfind("models/", 0) == 0;
+  absl::Status still_there =
+      is_model ? metadata->GetModel(name).status() : metadata->GetVolume(name).status();
+  if (!still_there.ok()) return still_there;
+  LogError(absl::StrCat(name, ": ", std::string(detail.message())));
+  const std::string text =
+      absl::StrCat(name, is_model ? ": its weights" : ": its voxels", " cannot be read");
+  switch (detail.code()) {
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kInvalidArgument:
+      return WithReason(absl::DataLossError(text + "; the server's disk has lost them"),
+                        "STORED_DATA_LOST");
+    case absl::StatusCode::kResourceExhausted:
+      return absl::ResourceExhaustedError(text + "; the server has too little memory");
+    default:
+      return absl::InternalError(text);
+  }
 }
 
 google::protobuf::Timestamp Now() {

@@ -30,6 +30,10 @@ struct ServerState {
   std::string ScratchPath() const;
   // Makes a stored volume's voxels readable.
   absl::StatusOr<Volume> MapVolume(const StoredVolume& stored) const;
+  // What a client is told when the blob of `volumes/{id}` or `models/{id}` cannot be read:
+  // NOT_FOUND when it was deleted meanwhile, DATA_LOSS (STORED_DATA_LOST) when the disk has lost
+  // it. `detail` names files and goes to the log alone.
+  absl::Status Unreadable(const std::string& name, const absl::Status& detail) const;
   // Gives a finished file its blob's name and then writes its record; a blob whose record fails is
   // removed unless another record names it.
   absl::Status StoreBlob(const std::string& path, const std::string& sha256,
@@ -47,6 +51,9 @@ struct ServerState {
   std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<UploadStore> uploads;
   std::unique_ptr<InferenceEngine> engine;
+  // Held while a model file is created or exported: one takes its memory at a time.
+  // ImportModelFile sees to that itself.
+  std::mutex model_file_mutex;
   CallRunner calls;             // who waits for the network leaves threads for the others
   CallRunner status_calls{16};  // GetServerStatus: answers also while the others drain
 

@@ -23,7 +23,11 @@ TEST_F(ServerTest, ItsStatusTellsWhatItHoldsAndRunsOn) {
   EXPECT_EQ(status.threads(), 2);
   EXPECT_GE(status.volume_count(), 1);
   EXPECT_GE(status.model_count(), 1);
-  EXPECT_GT(status.stored_bytes(), 8192);
+  int64_t bytes = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(folder_->path() + "/data/blobs"))
+    bytes += entry.is_regular_file() ? static_cast<int64_t>(entry.file_size()) : 0;
+  EXPECT_EQ(status.stored_bytes(), bytes);
+  EXPECT_GT(bytes, 8192);
   EXPECT_GT(status.free_bytes(), 0);
   EXPECT_EQ(status.queue_capacity(), 64);
   EXPECT_EQ(status.default_model(), model_);
@@ -45,6 +49,63 @@ TEST(Start, ASecondServerOnTheSameFolderOrPortIsRefusedInWords) {
   second = Server::Start(config);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_NE(std::string(second.status().message()).find("listen: "), std::string::npos);
+}
+
+TEST(Start, BlobsWithoutTheirDatabaseAreRefusedAndStay) {
+  const Folder folder;
+  {
+    Service service(folder.path());
+    v1::Volume volume;
+    ASSERT_OK(Upload(*service.volumes, Cube().Header("a"), Cube().voxels, &volume));
+  }
+  for (const char* file : {"", "-wal", "-shm"})
+    fs::remove(folder.path() + "/metadata.sqlite" + file);
+  const std::string digest = Sha256Of(Cube().voxels);
+  v1::ServerConfig config;
+  config.set_data_dir(folder.path());
+  config.set_listen("127.0.0.1:0");
+  config.set_device("cpu");
+  for (int attempt = 0; attempt < 2; ++attempt) {  // the first one must not make an empty database
+    const auto refused = Server::Start(config);
+    EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(std::string(refused.status().message()).find("metadata.sqlite is missing"),
+              std::string::npos);
+    EXPECT_TRUE(fs::exists(folder.path() + "/blobs/" + digest.substr(0, 2) + "/" + digest));
+  }
+}
+
+TEST(Start, AnOlderDatabaseSetsLaterBlobsAsideUntilTheNewerOneIsBack) {
+  const Folder folder;
+  const std::string database = folder.path() + "/metadata.sqlite", older = folder.path() + "/older",
+                    newer = folder.path() + "/newer";
+  v1::Volume first, second;
+  {
+    Service service(folder.path());
+    ASSERT_OK(Upload(*service.volumes, Cube().Header("a"), Cube().voxels, &first));
+  }
+  fs::copy_file(database, older);  // a stopped server has no write-ahead log left
+  {
+    Service service(folder.path());
+    ASSERT_OK(Upload(*service.volumes, Cube(20).Header("b"), Cube(20).voxels, &second));
+  }
+  fs::rename(database, newer);
+
+  fs::copy_file(older, database);
+  {
+    Service service(folder.path());
+    EXPECT_EQ(service.Status().volume_count(), 1);
+    EXPECT_EQ(service.Status().stored_bytes(), 8192);
+  }
+  EXPECT_TRUE(fs::exists(folder.path() + "/unreferenced/" + Sha256Of(Cube(20).voxels)));
+
+  fs::rename(newer, database);
+  Service service(folder.path());
+  EXPECT_EQ(service.Status().volume_count(), 2);
+  v1::PreviewVolumeRequest request;
+  request.set_name(second.name());
+  ClientContext context;
+  v1::PreviewVolumeResponse preview;
+  EXPECT_OK(service.volumes->PreviewVolume(&context, request, &preview));
 }
 
 TEST(Start, WhatWasStoredIsThereAfterARestart) {

@@ -7,8 +7,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <random>
 #include <string>
@@ -23,6 +25,7 @@
 #include "gvsl/v1/server.grpc.pb.h"
 #include "gvsl/v1/volumes.grpc.pb.h"
 #include "imaging/sha256.h"
+#include "model/model_file.h"
 #include "server/server.h"
 
 namespace gvsl {
@@ -167,12 +170,6 @@ inline v1::CreateVolumeRequest FinishWith(const std::string& sha256) {
   return request;
 }
 
-inline std::string Sha256Of(const std::string& bytes) {
-  Sha256 hash;
-  hash.Update(bytes.data(), bytes.size());
-  return hash.Finish();
-}
-
 // Sends messages and half-closes; the status and what was made.
 inline grpc::Status Send(v1::VolumeService::Stub& stub,
                          const std::vector<v1::CreateVolumeRequest>& parts, v1::Volume* made) {
@@ -204,6 +201,36 @@ inline grpc::Status Upload(v1::VolumeService::Stub& stub, const v1::CreateVolume
     parts.push_back(ChunkOf(voxels.substr(at, chunk)));
   parts.push_back(FinishWith(Sha256Of(voxels)));
   return Send(stub, parts, made);
+}
+
+// The bytes of an untrained model's file of these widths; the file itself is gone afterwards.
+inline std::string ModelFile(const std::array<int64_t, 5>& widths, const std::string& path) {
+  ModelCard card;
+  card.size = SizeOf(widths);
+  card.widths = widths;
+  EXPECT_TRUE(CreateModelFile(card, 99, path).ok());
+  std::ifstream in(path, std::ios::binary);
+  std::string bytes(std::istreambuf_iterator<char>(in), {});
+  fs::remove(path);
+  return bytes;
+}
+
+inline grpc::Status Import(v1::ModelService::Stub& stub, const std::string& bytes,
+                           const std::string& request_id, v1::Model* model, bool damage = false) {
+  ClientContext context;
+  auto writer = stub.ImportModel(&context, model);
+  v1::ImportModelRequest request;
+  request.mutable_header()->set_display_name("imported");
+  request.mutable_header()->set_request_id(request_id);
+  request.mutable_header()->set_total_bytes(static_cast<int64_t>(bytes.size()));
+  bool good = writer->Write(request);
+  for (size_t at = 0; good && at < bytes.size(); at += kMaxChunkBytes) {
+    request.mutable_chunk()->set_data(bytes.substr(at, kMaxChunkBytes));
+    request.mutable_chunk()->set_crc32(ChecksumOf(request.chunk().data()) ^ (damage ? 1 : 0));
+    good = writer->Write(request);
+  }
+  writer->WritesDone();
+  return writer->Finish();
 }
 
 struct Dense {

@@ -7,36 +7,21 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <new>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "server/call_runner.h"
+#include "server/guarded.h"
 #include "server/log.h"
+#include "server/stall_budget.h"
 #include "server/status.h"
 
 namespace gvsl {
-
-// A client that takes or sends nothing for this long is given up: it would hold a thread, and with
-// a dense stream the device.
-constexpr std::chrono::seconds kStallLimit{120};
-
-// Runs a handler. What throws (memory is short, say) costs one call and not the server.
-template <typename Handler>
-absl::Status Guarded(Handler&& handler) {
-  try {
-    return handler();
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("the server has too little memory for this call");
-  } catch (const std::exception& error) {
-    return absl::InternalError(error.what());
-  }
-}
 
 // A call's status for its client. What only the operator can mend is told in the log, too.
 inline grpc::Status Answer(const absl::Status& status) {
@@ -47,14 +32,24 @@ inline grpc::Status Answer(const absl::Status& status) {
   return ToGrpc(status);
 }
 
+// Runs a handler on a thread of its own; nothing that it throws leaves.
+template <typename Handler>
+grpc::Status Answered(Handler&& handler) {
+  try {
+    return Answer(Guarded(handler));
+  } catch (...) {  // not even memory for the words
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "");
+  }
+}
+
 // Answers a unary call from a thread of `runner`. `handler` fills the response and returns its
 // status.
 inline grpc::ServerUnaryReactor* HandleUnary(grpc::CallbackServerContext* context,
                                              CallRunner& runner,
                                              std::function<absl::Status()> handler) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::Status started = runner.Start(
-      [reactor, handler = std::move(handler)] { reactor->Finish(Answer(Guarded(handler))); });
+  const absl::Status started =
+      runner.Start([reactor, handler = std::move(handler)] { reactor->Finish(Answered(handler)); });
   if (!started.ok()) reactor->Finish(ToGrpc(started));
   return reactor;
 }
@@ -68,7 +63,7 @@ class StreamReader final : public grpc::ServerReadReactor<Request> {
     auto* reader = new StreamReader;
     reader->StartRead(&reader->incoming_);
     const absl::Status started = runner.Start([reader, handler = std::move(handler)] {
-      reader->Finish(Answer(Guarded([&] { return handler(*reader); })));
+      reader->Finish(Answered([&] { return handler(*reader); }));
     });
     if (!started.ok()) reader->Finish(ToGrpc(started));
     return reader;
@@ -110,19 +105,20 @@ class StreamWriter final : public grpc::ServerWriteReactor<Response> {
                                                    CallRunner& runner, Handler handler) {
     auto* writer = new StreamWriter(context);
     const absl::Status started = runner.Start([writer, handler = std::move(handler)] {
-      const absl::Status status = Guarded([&] { return handler(*writer); });
+      const grpc::Status status = Answered([&] { return handler(*writer); });
       writer->Settle();
-      writer->Finish(Answer(status));
+      writer->Finish(status);
     });
     if (!started.ok()) writer->Finish(ToGrpc(started));
     return writer;
   }
 
   // Sends a message (its content is taken); returns when the one before it was handed to the
-  // transport, so at most one waits. CANCELLED when the client has gone or takes nothing.
+  // transport, so at most one waits. CANCELLED when the client has gone or takes nothing, or, while
+  // the stream holds the device, takes it too slowly.
   absl::Status Write(Response& response) {
     std::unique_lock<std::mutex> lock(mutex_);
-    if (!Written(lock)) return absl::CancelledError("the client takes no data");
+    if (!Written(lock)) return absl::CancelledError("the client takes no data, or too slowly");
     if (broken_) return absl::CancelledError("the client has gone");
     std::swap(outgoing_, response);
     writing_ = true;
@@ -130,6 +126,9 @@ class StreamWriter final : public grpc::ServerWriteReactor<Response> {
     this->StartWrite(&outgoing_);
     return absl::OkStatus();
   }
+  // The stream holds the device: the client's stalls count together (StallBudget). Between writes.
+  void HoldDevice() { budget_.emplace(); }
+  void ReleaseDevice() { budget_.reset(); }
 
  private:
   explicit StreamWriter(grpc::CallbackServerContext* context) : context_(context) {}
@@ -144,7 +143,12 @@ class StreamWriter final : public grpc::ServerWriteReactor<Response> {
   // not take it.
   bool Written(std::unique_lock<std::mutex>& lock) {
     const auto free = [this] { return !writing_; };
-    if (changed_.wait_for(lock, kStallLimit, free)) return true;
+    const auto begin = std::chrono::steady_clock::now();
+    if (changed_.wait_for(lock, budget_ ? budget_->left() : kStallLimit, free)) {
+      if (budget_)
+        budget_->Taken(outgoing_.ByteSizeLong(), std::chrono::steady_clock::now() - begin);
+      return true;
+    }
     context_->TryCancel();  // the reaction to the write comes now, without the client
     changed_.wait(lock, free);
     return false;
@@ -158,6 +162,7 @@ class StreamWriter final : public grpc::ServerWriteReactor<Response> {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool writing_ = false, broken_ = false;
+  std::optional<StallBudget> budget_;
   Response outgoing_;
 };
 

@@ -40,14 +40,13 @@ void UploadStore::Release(const std::string& request_id) {
   active_.erase(request_id);
 }
 
-absl::StatusOr<std::unique_ptr<UploadSession>> UploadStore::Begin(const std::string& request_id,
-                                                                  const v1::Volume& header,
-                                                                  int64_t offset) {
+absl::StatusOr<std::unique_ptr<UploadWriter>> UploadStore::Begin(const std::string& request_id,
+                                                                 const v1::Volume& header,
+                                                                 int64_t offset) {
   if (absl::Status status = Claim(request_id); !status.ok()) return status;
-  std::unique_ptr<UploadSession> session(
-      new UploadSession(this, request_id));  // releases the claim
-  if (absl::Status status = session->Open(header, offset); !status.ok()) return status;
-  return session;
+  std::unique_ptr<UploadWriter> writer(new UploadWriter(this, request_id));  // releases the claim
+  if (absl::Status status = writer->Open(header, offset); !status.ok()) return status;
+  return writer;
 }
 
 absl::StatusOr<v1::Upload> UploadStore::Get(const std::string& request_id) {
@@ -95,12 +94,12 @@ void UploadStore::Expire(int64_t seconds) {
   }
 }
 
-UploadSession::~UploadSession() {
+UploadWriter::~UploadWriter() {
   if (file_ >= 0) close(file_);
   store_->Release(request_id_);
 }
 
-absl::Status UploadSession::Open(const v1::Volume& header, int64_t offset) {
+absl::Status UploadWriter::Open(const v1::Volume& header, int64_t offset) {
   type_ = FromProto(header.voxel_type());
   auto grid = FromProto(header.grid());
   if (!grid.ok()) return grid.status();
@@ -119,15 +118,21 @@ absl::Status UploadSession::Open(const v1::Volume& header, int64_t offset) {
   v1::Volume kept = header;
   kept.set_voxel_bytes(total_);
   const std::string wanted = kept.SerializeAsString();
+  std::ifstream in(header_path, std::ios::binary);
+  const std::string held((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  if (!held.empty() && held != wanted) {
+    return WithReason(
+        absl::AlreadyExistsError("header.request_id: an unfinished upload of another volume has "
+                                 "it; take a new one, or give that upload up with DeleteUpload"),
+        "REQUEST_ID_REUSED");
+  }
   if (offset > 0) {
-    std::ifstream in(header_path, std::ios::binary);
-    const std::string held((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
     struct stat about = {};
     const int64_t size = stat(part.c_str(), &about) == 0 ? about.st_size : 0;
-    if (held != wanted || size != offset) {
+    if (held.empty() || size != offset) {
       return WithReason(
           absl::AbortedError(absl::StrCat("header.offset: the server holds ",
-                                          held == wanted ? size : 0, " bytes of this upload, not ",
+                                          held.empty() ? 0 : size, " bytes of this upload, not ",
                                           offset, "; ask GetUpload and go on from there")),
           "OFFSET_MISMATCH");
     }
@@ -157,7 +162,7 @@ absl::Status UploadSession::Open(const v1::Volume& header, int64_t offset) {
   return absl::OkStatus();
 }
 
-absl::Status UploadSession::Account(const uint8_t* data, size_t size) {
+absl::Status UploadWriter::Account(const uint8_t* data, size_t size) {
   digest_.Update(data, size);
   return VisitVoxelType(type_, [&](auto zero) -> absl::Status {
     using T = decltype(zero);
@@ -215,7 +220,7 @@ absl::Status UploadSession::Account(const uint8_t* data, size_t size) {
   });
 }
 
-absl::Status UploadSession::Append(const std::string& data, uint32_t crc) {
+absl::Status UploadWriter::Append(const std::string& data, uint32_t crc) {
   const auto* bytes = reinterpret_cast<const uint8_t*>(data.data());
   if (ChecksumOf(data) != crc) {
     return WithReason(absl::DataLossError(
@@ -245,7 +250,7 @@ absl::Status UploadSession::Append(const std::string& data, uint32_t crc) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<UploadSession::Voxels> UploadSession::Finish(const std::string& sha256) {
+absl::StatusOr<UploadWriter::Voxels> UploadWriter::Finish(const std::string& sha256) {
   if (received_ != total_) {
     return absl::DataLossError(absl::StrCat("the upload was finished with ", received_, " of ",
                                             total_, " bytes; send the rest from there"));
@@ -266,7 +271,7 @@ absl::StatusOr<UploadSession::Voxels> UploadSession::Finish(const std::string& s
   return voxels;
 }
 
-void UploadSession::Discard() {
+void UploadWriter::Discard() {
   std::error_code error;
   fs::remove(store_->HeaderPath(request_id_), error);
   fs::remove(store_->PartPath(request_id_), error);

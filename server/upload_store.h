@@ -19,9 +19,9 @@ namespace gvsl {
 class UploadStore;
 
 // One call's hold on one upload. Not thread-safe; nobody else can write the same upload meanwhile.
-class UploadSession {
+class UploadWriter {
  public:
-  ~UploadSession();
+  ~UploadWriter();
   int64_t received_bytes() const { return received_; }
   int64_t total_bytes() const { return total_; }
 
@@ -44,7 +44,7 @@ class UploadSession {
 
  private:
   friend class UploadStore;
-  UploadSession(UploadStore* store, std::string request_id)
+  UploadWriter(UploadStore* store, std::string request_id)
       : store_(store), request_id_(std::move(request_id)) {}
   absl::Status Open(const v1::Volume& header, int64_t offset);
   // Counts bytes that lie in the file: digest, range, finiteness.
@@ -71,8 +71,8 @@ class UploadStore {
   // Begins an upload (offset 0: anything held before is dropped) or resumes it. `header` says what
   // the volume is to be (checked by the caller). ABORTED: OFFSET_MISMATCH, or another call writes
   // this upload. RESOURCE_EXHAUSTED (DISK_FULL) at once when the disk cannot hold the rest.
-  absl::StatusOr<std::unique_ptr<UploadSession>> Begin(const std::string& request_id,
-                                                       const v1::Volume& header, int64_t offset);
+  absl::StatusOr<std::unique_ptr<UploadWriter>> Begin(const std::string& request_id,
+                                                      const v1::Volume& header, int64_t offset);
   // NOT_FOUND when nothing was received.
   absl::StatusOr<v1::Upload> Get(const std::string& request_id);
   absl::Status Delete(const std::string& request_id);
@@ -80,7 +80,7 @@ class UploadStore {
   void Expire(int64_t seconds);
 
  private:
-  friend class UploadSession;
+  friend class UploadWriter;
   explicit UploadStore(std::string folder) : folder_(std::move(folder)) {}
   std::string PartPath(const std::string& request_id) const {
     return folder_ + "/" + request_id + ".part";

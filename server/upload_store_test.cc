@@ -40,14 +40,8 @@ std::string Ramp() {
   return Bytes(voxels);
 }
 
-std::string Sha256Of(const std::string& bytes) {
-  Sha256 hash;
-  hash.Update(bytes.data(), bytes.size());
-  return hash.Finish();
-}
-
-absl::Status Append(UploadSession& session, const std::string& data) {
-  return session.Append(data, ChecksumOf(data));
+absl::Status Append(UploadWriter& writer, const std::string& data) {
+  return writer.Append(data, ChecksumOf(data));
 }
 
 class UploadStoreTest : public testing::Test {
@@ -64,10 +58,10 @@ class UploadStoreTest : public testing::Test {
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
-  std::unique_ptr<UploadSession> Begin(int64_t offset, const v1::Volume& header = Header()) {
-    auto session = store_->Begin("request", header, offset);
-    EXPECT_TRUE(session.ok()) << session.status();
-    return *std::move(session);
+  std::unique_ptr<UploadWriter> Begin(int64_t offset, const v1::Volume& header = Header()) {
+    auto writer = store_->Begin("request", header, offset);
+    EXPECT_TRUE(writer.ok()) << writer.status();
+    return *std::move(writer);
   }
 
   const std::string folder_ = testing::TempDir() + "/upload_store_test." + std::to_string(getpid());
@@ -75,10 +69,10 @@ class UploadStoreTest : public testing::Test {
 };
 
 TEST_F(UploadStoreTest, GivesTheVoxelsTheirDigestAndRange) {
-  auto session = Begin(0);
-  EXPECT_EQ(session->total_bytes(), 48);
-  ASSERT_TRUE(Append(*session, Ramp()).ok());
-  const auto voxels = session->Finish(Sha256Of(Ramp()));
+  auto writer = Begin(0);
+  EXPECT_EQ(writer->total_bytes(), 48);
+  ASSERT_TRUE(Append(*writer, Ramp()).ok());
+  const auto voxels = writer->Finish(Sha256Of(Ramp()));
   ASSERT_TRUE(voxels.ok()) << voxels.status();
   EXPECT_EQ(voxels->sha256, Sha256Of(Ramp()));
   EXPECT_EQ(voxels->min, -100);
@@ -87,11 +81,11 @@ TEST_F(UploadStoreTest, GivesTheVoxelsTheirDigestAndRange) {
 }
 
 TEST_F(UploadStoreTest, TakesChunksThatCutVoxelsAnywhere) {
-  auto session = Begin(0);
+  auto writer = Begin(0);
   const std::string ramp = Ramp();
   for (size_t at = 0; at < ramp.size(); at += 5)
-    ASSERT_TRUE(Append(*session, ramp.substr(at, 5)).ok());
-  const auto voxels = session->Finish("");
+    ASSERT_TRUE(Append(*writer, ramp.substr(at, 5)).ok());
+  const auto voxels = writer->Finish("");
   ASSERT_TRUE(voxels.ok()) << voxels.status();
   EXPECT_EQ(voxels->sha256, Sha256Of(ramp));
   EXPECT_EQ(voxels->min, -100);
@@ -107,34 +101,36 @@ TEST_F(UploadStoreTest, ACutUploadGoesOnAtItsByteAlsoAfterARestart) {
   EXPECT_EQ(held->received_bytes(), 21);
   EXPECT_EQ(held->total_bytes(), 48);
 
-  auto session = Begin(21);
-  ASSERT_TRUE(Append(*session, Ramp().substr(21)).ok());
-  const auto voxels = session->Finish(Sha256Of(Ramp()));
+  auto writer = Begin(21);
+  ASSERT_TRUE(Append(*writer, Ramp().substr(21)).ok());
+  const auto voxels = writer->Finish(Sha256Of(Ramp()));
   ASSERT_TRUE(voxels.ok()) << voxels.status();
   EXPECT_EQ(voxels->min, -100);
   EXPECT_EQ(voxels->max, 130);
 }
 
-TEST_F(UploadStoreTest, AnotherOffsetOrAnotherHeaderIsAMismatch) {
+TEST_F(UploadStoreTest, AnotherOffsetIsAMismatchAndAnotherHeaderAReusedRequest) {
   ASSERT_TRUE(Append(*Begin(0), Ramp().substr(0, 20)).ok());
   EXPECT_EQ(ReasonOf(store_->Begin("request", Header(), 19).status()), "OFFSET_MISMATCH");
-  EXPECT_EQ(ReasonOf(store_->Begin("request", Header(v1::Volume::UINT16), 20).status()),
-            "OFFSET_MISMATCH");
+  for (int64_t offset : {0, 20}) {
+    EXPECT_EQ(ReasonOf(store_->Begin("request", Header(v1::Volume::UINT16), offset).status()),
+              "REQUEST_ID_REUSED");
+  }
   EXPECT_EQ(ReasonOf(store_->Begin("never begun", Header(), 20).status()), "OFFSET_MISMATCH");
   EXPECT_EQ(store_->Get("request")->received_bytes(), 20);  // still there
 }
 
 TEST_F(UploadStoreTest, OffsetZeroBeginsAnew) {
   ASSERT_TRUE(Append(*Begin(0), Ramp().substr(0, 20)).ok());
-  auto session = Begin(0);
+  auto writer = Begin(0);
   EXPECT_EQ(store_->Get("request")->received_bytes(), 0);
-  ASSERT_TRUE(Append(*session, Ramp()).ok());
-  EXPECT_TRUE(session->Finish(Sha256Of(Ramp())).ok());
+  ASSERT_TRUE(Append(*writer, Ramp()).ok());
+  EXPECT_TRUE(writer->Finish(Sha256Of(Ramp())).ok());
 }
 
 TEST_F(UploadStoreTest, OnlyOneCallWritesAnUpload) {
   {
-    auto session = Begin(0);
+    auto writer = Begin(0);
     EXPECT_EQ(ReasonOf(store_->Begin("request", Header(), 0).status()), "UPLOAD_IN_USE");
     EXPECT_EQ(ReasonOf(store_->Delete("request")), "UPLOAD_IN_USE");
     EXPECT_TRUE(store_->Begin("another", Header(), 0).ok());
@@ -143,35 +139,35 @@ TEST_F(UploadStoreTest, OnlyOneCallWritesAnUpload) {
 }
 
 TEST_F(UploadStoreTest, AWrongChecksumLeavesWhatCameBefore) {
-  auto session = Begin(0);
-  ASSERT_TRUE(Append(*session, Ramp().substr(0, 20)).ok());
-  const absl::Status wrong = session->Append(Ramp().substr(20), 12345);
+  auto writer = Begin(0);
+  ASSERT_TRUE(Append(*writer, Ramp().substr(0, 20)).ok());
+  const absl::Status wrong = writer->Append(Ramp().substr(20), 12345);
   EXPECT_EQ(wrong.code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(ReasonOf(wrong), "CHECKSUM_MISMATCH");
-  EXPECT_EQ(session->received_bytes(), 20);
-  ASSERT_TRUE(Append(*session, Ramp().substr(20)).ok());
-  EXPECT_TRUE(session->Finish(Sha256Of(Ramp())).ok());
+  EXPECT_EQ(writer->received_bytes(), 20);
+  ASSERT_TRUE(Append(*writer, Ramp().substr(20)).ok());
+  EXPECT_TRUE(writer->Finish(Sha256Of(Ramp())).ok());
 }
 
 TEST_F(UploadStoreTest, MoreBytesThanTheVolumeHasAreRefused) {
-  auto session = Begin(0);
-  ASSERT_TRUE(Append(*session, Ramp()).ok());
-  const absl::Status status = Append(*session, "x");
+  auto writer = Begin(0);
+  ASSERT_TRUE(Append(*writer, Ramp()).ok());
+  const absl::Status status = Append(*writer, "x");
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(ReasonOf(status), "TOO_MANY_BYTES");
 }
 
 TEST_F(UploadStoreTest, FewerBytesAreNoVolume) {
-  auto session = Begin(0);
-  ASSERT_TRUE(Append(*session, Ramp().substr(0, 47)).ok());
-  EXPECT_EQ(session->Finish("").status().code(), absl::StatusCode::kDataLoss);
+  auto writer = Begin(0);
+  ASSERT_TRUE(Append(*writer, Ramp().substr(0, 47)).ok());
+  EXPECT_EQ(writer->Finish("").status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST_F(UploadStoreTest, VoxelsThatAreNotTheDigestsAreDropped) {
   {
-    auto session = Begin(0);
-    ASSERT_TRUE(Append(*session, Ramp()).ok());
-    EXPECT_EQ(ReasonOf(session->Finish(Sha256Of("others")).status()), "CHECKSUM_MISMATCH");
+    auto writer = Begin(0);
+    ASSERT_TRUE(Append(*writer, Ramp()).ok());
+    EXPECT_EQ(ReasonOf(writer->Finish(Sha256Of("others")).status()), "CHECKSUM_MISMATCH");
   }
   EXPECT_EQ(ReasonOf(store_->Get("request").status()), "UPLOAD_NOT_FOUND");
   EXPECT_TRUE(fs::is_empty(folder_));
@@ -181,9 +177,9 @@ TEST_F(UploadStoreTest, NonFiniteVoxelsAreRefusedWithTheirPlace) {
   for (float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
     std::vector<float> voxels(24, 1);
     voxels[(1 * 3 + 2) * 4 + 3] = bad;  // (3, 2, 1)
-    auto session = Begin(0, Header(v1::Volume::FLOAT));
-    ASSERT_TRUE(Append(*session, Bytes(voxels).substr(0, 30)).ok());
-    const absl::Status status = Append(*session, Bytes(voxels).substr(30));
+    auto writer = Begin(0, Header(v1::Volume::FLOAT));
+    ASSERT_TRUE(Append(*writer, Bytes(voxels).substr(0, 30)).ok());
+    const absl::Status status = Append(*writer, Bytes(voxels).substr(30));
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(ReasonOf(status), "NON_FINITE_VOXELS");
     EXPECT_NE(std::string(status.message()).find("(3, 2, 1)"), std::string::npos) << status;
@@ -203,9 +199,9 @@ TEST_F(UploadStoreTest, RangesAreThoseOfEveryVoxelType) {
       {v1::Volume::FLOAT, Bytes(std::vector<float>(24, -0.5f)), -0.5, -0.5},
   };
   for (const auto& c : cases) {
-    auto session = Begin(0, Header(c.type));
-    ASSERT_TRUE(Append(*session, c.bytes).ok());
-    const auto voxels = session->Finish("");
+    auto writer = Begin(0, Header(c.type));
+    ASSERT_TRUE(Append(*writer, c.bytes).ok());
+    const auto voxels = writer->Finish("");
     ASSERT_TRUE(voxels.ok()) << voxels.status();
     EXPECT_EQ(voxels->min, c.min) << c.type;
     EXPECT_EQ(voxels->max, c.max) << c.type;

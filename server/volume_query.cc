@@ -14,11 +14,7 @@ namespace {
 
 constexpr size_t kMostFilterBytes = 4096;
 
-std::string Hash(const std::string& text) {
-  Sha256 hash;
-  hash.Update(text.data(), text.size());
-  return hash.Finish().substr(0, 16);
-}
+std::string Hash(const std::string& text) { return Sha256Of(text).substr(0, 16); }
 
 // Comparisons joined by AND: `field op "value"`.
 class FilterParser {

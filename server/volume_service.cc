@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "imaging/preview.h"
 #include "imaging/sha256.h"
@@ -42,10 +43,7 @@ absl::Status Create(ServerState& state, Uploader& stream, v1::Volume* response) 
   if (!volume.ok()) return volume.status();
   Creation creation;
   creation.request_id = header.request_id();
-  Sha256 hash;
-  const std::string asked = volume->SerializeAsString();
-  hash.Update(asked.data(), asked.size());
-  creation.request_sha256 = hash.Finish();
+  creation.request_sha256 = Sha256Of(volume->SerializeAsString());
 
   // One call at a time holds the upload; only then is it sure that no other has finished it
   // meanwhile.
@@ -61,8 +59,8 @@ absl::Status Create(ServerState& state, Uploader& stream, v1::Volume* response) 
   auto done = earlier();
   if (!done.ok() || *done) return done.status();
   state.uploads->Expire(int64_t{3600} * state.config.upload_expiry_h());
-  auto session = state.uploads->Begin(creation.request_id, *volume, header.offset());
-  if (!session.ok()) return session.status();
+  auto writer = state.uploads->Begin(creation.request_id, *volume, header.offset());
+  if (!writer.ok()) return writer.status();
   done = earlier();
   if (!done.ok() || *done) return done.status();
 
@@ -72,16 +70,22 @@ absl::Status Create(ServerState& state, Uploader& stream, v1::Volume* response) 
     switch (request.part_case()) {
       case v1::CreateVolumeRequest::kChunk: {
         const absl::Status status =
-            (*session)->Append(request.chunk().data(), request.chunk().crc32());
+            (*writer)->Append(request.chunk().data(), request.chunk().crc32());
         // Such voxels can never become a volume; and half of one must not keep the disk full.
         const std::string reason = ReasonOf(status);
-        if (reason == "NON_FINITE_VOXELS" || reason == "DISK_FULL") (*session)->Discard();
+        if (reason == "NON_FINITE_VOXELS" || reason == "DISK_FULL") (*writer)->Discard();
         if (!status.ok()) return status;
         break;
       }
       case v1::CreateVolumeRequest::kFinish:
         finished = true;
-        sha256 = request.finish().voxels_sha256();
+        sha256 = absl::AsciiStrToLower(request.finish().voxels_sha256());
+        if (!sha256.empty() &&
+            (sha256.size() != 64 ||
+             sha256.find_first_not_of("0123456789abcdef") != std::string::npos)) {
+          return absl::InvalidArgumentError(
+              "finish.voxels_sha256: not 64 hexadecimal digits; the upload so far is kept");
+        }
         break;
       default:
         return absl::InvalidArgumentError("part: after the header come chunks, then finish");
@@ -89,26 +93,31 @@ absl::Status Create(ServerState& state, Uploader& stream, v1::Volume* response) 
   }
   if (!finished) {
     return WithReason(
-        absl::AbortedError(absl::StrCat("the upload was cut after ", (*session)->received_bytes(),
-                                        " of ", (*session)->total_bytes(),
+        absl::AbortedError(absl::StrCat("the upload was cut after ", (*writer)->received_bytes(),
+                                        " of ", (*writer)->total_bytes(),
                                         " bytes; call again with header.offset to go on")),
         "UPLOAD_CUT");
   }
-  auto voxels = (*session)->Finish(sha256);
+  if (header.offset() > 0 && sha256.empty()) {
+    return absl::InvalidArgumentError(
+        "finish.voxels_sha256: required when header.offset is not 0: the bytes of an earlier call "
+        "may not have survived a crash of the server");
+  }
+  auto voxels = (*writer)->Finish(sha256);
   if (!voxels.ok()) return voxels.status();
   StoredVolume stored;
   stored.blob_sha256 = voxels->sha256;
   stored.volume = *std::move(volume);
   stored.volume.set_name("volumes/" + NewId());
   stored.volume.set_content_sha256(ContentDigest(stored.volume, voxels->sha256));
-  stored.volume.set_voxel_bytes((*session)->total_bytes());
+  stored.volume.set_voxel_bytes((*writer)->total_bytes());
   stored.volume.set_min_value(voxels->min);
   stored.volume.set_max_value(voxels->max);
   *stored.volume.mutable_create_time() = Now();
   const absl::Status kept = state.StoreBlob(
       voxels->path, voxels->sha256, [&] { return state.metadata->AddVolume(stored, creation); });
   if (!kept.ok()) return kept;
-  (*session)->Discard();
+  (*writer)->Discard();
   *response = std::move(stored.volume);
   return absl::OkStatus();
 }
@@ -243,7 +252,9 @@ grpc::ServerWriteReactor<v1::DownloadVolumeResponse>* VolumeServiceImpl::Downloa
         v1::DownloadVolumeResponse response;
         *response.mutable_volume() = stored->volume;
         if (absl::Status status = stream.Write(response); !status.ok()) return status;
-        return SendFile(state_.blobs->PathOf(stored->blob_sha256), offset, stream);
+        absl::Status sent = SendFile(state_.blobs->PathOf(stored->blob_sha256), offset,
+                                     stored->volume.voxel_bytes(), stream);
+        return sent.ok() || absl::IsCancelled(sent) ? sent : state_.Unreadable(name, sent);
       });
 }
 

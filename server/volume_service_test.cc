@@ -349,15 +349,40 @@ TEST_F(VolumeServiceTest, VoxelsThatTheDiskLostAreToldAndNotMadeUp) {
   const Cube cube(16, 1, 4711);
   const v1::Volume volume = Store(cube, Id());
   const std::string digest = Sha256Of(cube.voxels);
-  fs::resize_file(folder_->path() + "/data/blobs/" + digest.substr(0, 2) + "/" + digest, 100);
-  v1::PreviewVolumeRequest request;
-  request.set_name(volume.name());
-  ClientContext context;
-  v1::PreviewVolumeResponse preview;
-  const grpc::Status status = volumes().PreviewVolume(&context, request, &preview);
-  EXPECT_EQ(status.error_code(), StatusCode::DATA_LOSS);
-  EXPECT_EQ(ReasonOf(status), "STORED_DATA_LOST");
-  EXPECT_NE(status.error_message().find(volume.name()), std::string::npos);
+  const std::string blob = folder_->path() + "/data/blobs/" + digest.substr(0, 2) + "/" + digest;
+  v1::PreviewVolumeRequest preview;
+  preview.set_name(volume.name());
+  const auto expect_lost = [&](const std::string& how) {
+    ClientContext context;
+    v1::PreviewVolumeResponse picture;
+    std::string bytes;
+    for (const grpc::Status& status : {volumes().PreviewVolume(&context, preview, &picture),
+                                       Download(volume.name(), 0, &bytes)}) {
+      EXPECT_EQ(status.error_code(), StatusCode::DATA_LOSS) << how;
+      EXPECT_EQ(ReasonOf(status), "STORED_DATA_LOST") << how;
+      EXPECT_NE(status.error_message().find(volume.name()), std::string::npos);
+      EXPECT_EQ(status.error_message().find(folder_->path()), std::string::npos)
+          << "a path of the server is none of the client's: " << status.error_message();
+    }
+  };
+  fs::resize_file(blob, 100);
+  expect_lost("cut");
+  fs::remove(blob);
+  expect_lost("gone");
+}
+
+TEST_F(VolumeServiceTest, AResumedUploadMustNameTheDigestOfAllItsVoxels) {
+  const Cube cube;
+  v1::CreateVolumeRequest header = cube.Header(Id());
+  v1::Volume made;
+  Send(volumes(), {header, ChunkOf(cube.voxels.substr(0, 4000))}, &made);
+  header.mutable_header()->set_offset(4000);
+  const grpc::Status status =
+      Send(volumes(), {header, ChunkOf(cube.voxels.substr(4000)), FinishWith("")}, &made);
+  EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(FieldOf(status), "finish.voxels_sha256");
+  header.mutable_header()->set_offset(8192);  // what it held stays
+  EXPECT_OK(Send(volumes(), {header, FinishWith(Sha256Of(cube.voxels))}, &made));
 }
 
 TEST_F(VolumeServiceTest, NamesOfTenThousandCharactersGetAShortAnswer) {

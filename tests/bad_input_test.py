@@ -9,14 +9,13 @@ import signal
 import struct
 import subprocess
 import tempfile
-import time
 import unittest
 
 import nibabel
 import numpy
 import torch
 
-from service import BIN, Service
+from service import BIN, Service, until
 
 AFFINE = numpy.diag([1.0, 1.0, 1.0, 1.0])
 
@@ -179,14 +178,14 @@ class BadInput(unittest.TestCase):
         self.assertFalse((self.folder / "x.npy").exists())
 
     def test_an_interrupted_dense_stream_leaves_no_file_and_an_idle_server(self):
-        # 256^3 at 1 mm: many windows, several seconds of work.
+        # 256^3 at 1 mm in windows of 64 every 16 voxels: minutes of work.
         big = self.nifti("big.nii", voxels=numpy.zeros((64, 64, 64), numpy.int16),
                          affine=numpy.diag([4.0, 4.0, 4.0, 1.0]))
         stored = self.service.must("--json", "volumes", "import", big).json()["volumes"][0]["name"]
-        process = subprocess.Popen([BIN / "gvsl", "features", "dense", stored, "--window", "64", "-o",
-                                    self.folder / "big.npy"], env=self.service.environment(),
+        process = subprocess.Popen([BIN / "gvsl", "features", "dense", stored, "--window", "64", "--overlap", "0.75",
+                                    "-o", self.folder / "big.npy"], env=self.service.environment(),
                                    stderr=subprocess.PIPE, text=True)
-        time.sleep(1.0)
+        until(lambda: any(part.stat().st_size > 0 for part in self.folder.glob("big.npy.part-*")))
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 1, error)

@@ -16,16 +16,7 @@ import unittest
 import nibabel
 import numpy
 
-from service import BIN, Service
-
-
-def until(condition, seconds=60):
-    """Waits for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("it did not happen in time")
-        time.sleep(0.001)
+from service import BIN, Service, until
 
 
 class Fault(unittest.TestCase):

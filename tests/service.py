@@ -1,5 +1,4 @@
 """The real programs, for tests written in Python: a gvsld of one's own and the gvsl command line."""
-import contextlib
 import json
 import os
 import pathlib
@@ -21,6 +20,15 @@ def require_data():
         print(f"skipped: no real images at {DATA} (set GVSL_TEST_DATA)")
         sys.exit(SKIPPED)
     return DATA / "volumes"
+
+
+def until(condition, seconds=60):
+    """Waits for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("it did not happen in time")
+        time.sleep(0.001)
 
 
 class Result:
@@ -87,12 +95,3 @@ class Service:
                                  f"{result.error[-2000:]}\nserver log:\n"
                                  + (self.folder / "log").read_text()[-2000:])
         return result
-
-
-@contextlib.contextmanager
-def service(*arguments):
-    running = Service(*arguments)
-    try:
-        yield running.start()
-    finally:
-        running.close()

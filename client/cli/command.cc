@@ -14,9 +14,19 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "client/progress.h"
+#include "google/rpc/error_details.pb.h"
 #include "imaging/image_file.h"
+#include "imaging/status_reason.h"
 
 namespace gvsl::cli {
+
+CLI::Validator NotNegative() {
+  return CLI::Validator(
+      [](const std::string& text) {
+        return text.rfind('-', 0) == 0 ? text + " is below 0" : std::string();
+      },
+      "", "not negative");
+}
 
 CLI::App* AddVerb(CLI::App& group, const std::string& name, const std::string& what,
                   const std::string& example) {
@@ -90,6 +100,19 @@ void PrintJson(const google::protobuf::Message& message) {
   std::string text;
   (void)google::protobuf::util::MessageToJsonString(message, &text, options);
   std::fputs(text.c_str(), stdout);
+}
+
+void PrintJsonError(const absl::Status& status) {
+  google::rpc::Status error;
+  error.set_code(static_cast<int32_t>(status.code()));
+  error.set_message(std::string(status.message()));
+  if (const std::string reason = ReasonOf(status); !reason.empty()) {
+    google::rpc::ErrorInfo info;
+    info.set_reason(reason);
+    info.set_domain("gvsl");
+    error.add_details()->PackFrom(info);
+  }
+  PrintJson(error);
 }
 
 void PrintTable(const std::vector<std::vector<std::string>>& rows) {

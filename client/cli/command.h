@@ -31,6 +31,9 @@ void AddServerCommands(CLI::App& app, Action& action);    // status, health
 void AddPhantomsCommands(CLI::App& app, Action& action);  // made on this machine, no server
 void AddCompletionCommand(CLI::App& app, Action& action);
 
+// Accepts numbers from 0 on. An unsigned option alone would take -1 for a large number.
+CLI::Validator NotNegative();
+
 // Adds a verb whose help ends in an example.
 CLI::App* AddVerb(CLI::App& group, const std::string& name, const std::string& what,
                   const std::string& example);
@@ -63,6 +66,8 @@ std::function<std::string(const std::string&)> EndsIn(std::vector<std::string> e
 
 // Prints a message in its JSON form, fields that are zero included.
 void PrintJson(const google::protobuf::Message& message);
+// Prints a failure as google.rpc.Status in its JSON form, the reason in an ErrorInfo.
+void PrintJsonError(const absl::Status& status);
 // Prints rows under a header, columns aligned; the first row is the header.
 void PrintTable(const std::vector<std::vector<std::string>>& rows);
 // "12.3 MiB"

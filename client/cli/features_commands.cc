@@ -1,13 +1,15 @@
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/command.h"
 #include "client/feature_file.h"
-#include "client/output_file.h"
 #include "client/points_file.h"
 #include "client/progress.h"
+#include "client/wire.h"
+#include "imaging/output_file.h"
 
 namespace gvsl::cli {
 namespace {
@@ -15,7 +17,7 @@ namespace {
 struct FeatureOptions : ImportOptions {
   std::string model;
   int window = 0;
-  double overlap = -1;
+  std::optional<double> overlap;
   std::string blending, precision;
   int batch = 0;
 };
@@ -39,7 +41,7 @@ void AddFeatureOptions(CLI::App* verb, FeatureOptions& options) {
 
 void FillWindow(const FeatureOptions& options, v1::WindowOptions* window) {
   window->set_window(options.window);
-  if (options.overlap >= 0) window->set_overlap(options.overlap);
+  if (options.overlap) window->set_overlap(*options.overlap);
   if (options.blending == "constant") window->set_blending(v1::WindowOptions::CONSTANT);
   if (options.precision == "bfloat16") window->set_precision(v1::WindowOptions::BFLOAT16);
   window->set_batch(options.batch);
@@ -82,18 +84,23 @@ void AddGlobal(CLI::App& group, Action& action) {
       for (const std::string& volume : options->volumes) {
         auto name = NameOfVolume(context, volume, *options);
         if (!name.ok()) return name.status();
+        // A wrong name is told before minutes of work are done for the right ones.
+        if (auto stored = context.client.GetVolume(*name); !stored.ok()) return stored.status();
         names.push_back(*name);
       }
-      constexpr size_t kMostVolumes = 256;  // of one call
-      for (size_t first = 0; first < names.size(); first += kMostVolumes) {
-        v1::ExtractGlobalRequest request;
-        request.set_model(options->model);
-        FillWindow(*options, request.mutable_window());
-        for (size_t i = first; i < std::min(names.size(), first + kMostVolumes); ++i)
-          request.add_volumes(names[i]);
-        auto answer = context.client.ExtractGlobal(request);
-        if (!answer.ok()) return answer.status();
-        if (absl::Status status = Append(*answer, &all); !status.ok()) return status;
+      {
+        // A call a volume: the server takes a turn on its device for each in any case.
+        ProgressBar bar("extracting", "volumes");
+        for (const std::string& name : names) {
+          bar.Update(all.features_size(), static_cast<int64_t>(names.size()));
+          v1::ExtractGlobalRequest request;
+          request.set_model(options->model);
+          FillWindow(*options, request.mutable_window());
+          request.add_volumes(name);
+          auto answer = context.client.ExtractGlobal(request);
+          if (!answer.ok()) return answer.status();
+          if (absl::Status status = Append(*answer, &all); !status.ok()) return status;
+        }
       }
       if (!options->output.empty()) {
         const int64_t channels = all.features(0).values_size();
@@ -238,22 +245,30 @@ void AddSample(CLI::App& group, Action& action) {
       if (!points.ok()) return points.status();
       auto name = NameOfVolume(context, options->volume, *options);
       if (!name.ok()) return name.status();
+      auto model =
+          context.client.GetModel(options->model.empty() ? "models/default" : options->model);
+      if (!model.ok()) return model.status();
       v1::SampleFeaturesResponse all;
-      constexpr size_t kMostPoints = 4096;  // of one call
-      for (size_t first = 0; first < points->size(); first += kMostPoints) {
-        v1::SampleFeaturesRequest request;
-        request.set_volume(*name);
-        request.set_model(options->model);
-        FillWindow(*options, request.mutable_window());
-        for (size_t i = first; i < std::min(points->size(), first + kMostPoints); ++i) {
-          auto* point = request.add_points();
-          point->set_x_mm((*points)[i][0]);
-          point->set_y_mm((*points)[i][1]);
-          point->set_z_mm((*points)[i][2]);
+      const size_t batch = static_cast<size_t>(std::min<int64_t>(
+          kMostPoints, VectorsInAnswer(model->dense_channels(), kSampleOverheadBytes)));
+      {
+        ProgressBar bar("extracting", "points");
+        for (size_t first = 0; first < points->size(); first += batch) {
+          bar.Update(static_cast<int64_t>(first), static_cast<int64_t>(points->size()));
+          v1::SampleFeaturesRequest request;
+          request.set_volume(*name);
+          request.set_model(options->model);
+          FillWindow(*options, request.mutable_window());
+          for (size_t i = first; i < std::min(points->size(), first + batch); ++i) {
+            auto* point = request.add_points();
+            point->set_x_mm((*points)[i][0]);
+            point->set_y_mm((*points)[i][1]);
+            point->set_z_mm((*points)[i][2]);
+          }
+          auto answer = context.client.SampleFeatures(request);
+          if (!answer.ok()) return answer.status();
+          if (absl::Status status = Append(*answer, &all); !status.ok()) return status;
         }
-        auto answer = context.client.SampleFeatures(request);
-        if (!answer.ok()) return answer.status();
-        if (absl::Status status = Append(*answer, &all); !status.ok()) return status;
       }
       std::string csv = "x_mm,y_mm,z_mm,out_of_view";
       int channels = 0;

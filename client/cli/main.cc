@@ -42,7 +42,8 @@ int main(int argc, char** argv) {
   CLI::App app("gvsl: volumes into a GVSL server, features out of it.");
   app.footer(
       "Every command has an example in its help: gvsl volumes import --help\n"
-      "Exit status: 0 done, 1 the request failed, 2 wrong usage.");
+      "Exit status: 0 done, 1 the request failed (with --json, a google.rpc.Status on standard "
+      "output), 2 wrong usage.");
   app.set_version_flag("--version", GVSL_VERSION);
   app.require_subcommand(1);
   app.fallthrough();  // --json and --server may stand anywhere
@@ -71,6 +72,7 @@ int main(int argc, char** argv) {
   CancelOnSignal(signals, client);
   gvsl::cli::Context context{client, json};
   absl::Status status = action(context);
+  if (!status.ok() && json) gvsl::cli::PrintJsonError(status);
   if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status.ok()) {
     status = absl::UnknownError("the output could not be written; is the disk full?");
   }

@@ -150,7 +150,8 @@ void AddCreate(CLI::App& group, Action& action) {
                            "gvsl models create --size tiny --seed 1");
   verb->add_option("--size", options->size, "base, small or tiny (default base)")
       ->check(CLI::IsMember({"base", "small", "tiny"}));
-  verb->add_option("--seed", options->seed, "same seed, same weights (default 0)");
+  verb->add_option("--seed", options->seed, "same seed, same weights (default 0)")
+      ->check(NotNegative());
   verb->add_option("--name", options->name, "display name");
   AddCardOptions(verb, *options);
   verb->callback([options, &action] {

@@ -158,7 +158,8 @@ void AddPhantomsCommands(CLI::App& app, Action& action) {
       AddVerb(*group, "make", "Write images and exact labels of phantom patients as NIfTI",
               "gvsl phantoms make --count 3 -o phantoms");
   verb->add_option("--count", options->count, "patients (default 1)")->check(CLI::Range(1, 100000));
-  verb->add_option("--patient", options->patient, "number of the first patient (default 0)");
+  verb->add_option("--patient", options->patient, "number of the first patient (default 0)")
+      ->check(NotNegative());
   verb->add_option("--size", options->size, "voxels: columns,rows,slices (default 128,128,96)")
       ->check(Parses(ParseTriple));
   verb->add_option("--spacing", options->spacing, "voxel size in mm (default 2,2,2.5)")

@@ -5,9 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/command.h"
-#include "client/output_file.h"
 #include "client/progress.h"
 #include "imaging/image_file.h"
+#include "imaging/output_file.h"
 
 namespace gvsl::cli {
 namespace {
@@ -108,7 +108,7 @@ void AddImport(CLI::App& group, Action& action) {
 void AddList(CLI::App& group, Action& action) {
   struct Options {
     std::string filter, order_by;
-    int64_t limit = 100;
+    int64_t limit = 0;
   };
   auto options = std::make_shared<Options>();
   CLI::App* verb = AddVerb(group, "list", "List stored volumes, newest first",
@@ -118,8 +118,8 @@ void AddList(CLI::App& group, Action& action) {
                    "tags, joined by AND");
   verb->add_option("--order-by", options->order_by,
                    "create_time or display_name, with desc behind it to turn it round");
-  verb->add_option("--limit", options->limit, "at most this many (default 100; 0: all)")
-      ->check(CLI::NonNegativeNumber);
+  verb->add_option("--limit", options->limit, "at most this many (default 0: all)")
+      ->check(NotNegative());
   verb->callback([options, &action] {
     action = [options](Context& context) -> absl::Status {
       v1::ListVolumesRequest request;

@@ -1,13 +1,18 @@
-#include "client/output_file.h"
+#include "imaging/output_file.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include "imaging/status_reason.h"
 
 namespace gvsl {
 namespace {
@@ -101,6 +106,40 @@ TEST_F(OutputFileTest, RefusesADeviceInPlaceOfReplacingIt) {
   EXPECT_EQ(WriteWholeFile(path_, "x").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(fs::is_fifo(path_));
   EXPECT_EQ(FilesInFolder(), 1);
+}
+
+TEST_F(OutputFileTest, TellsAFullDiskFromOtherFaults) {
+  std::ofstream(path_) << "older";
+  // As on a full disk: no file may grow beyond 100 kB.
+  const auto handler = signal(SIGXFSZ, SIG_IGN);
+  rlimit limit = {};
+  getrlimit(RLIMIT_FSIZE, &limit);
+  const rlimit small = {100000, limit.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  const absl::Status full = WriteWholeFile(path_, std::string(200000, 'x'));
+  setrlimit(RLIMIT_FSIZE, &limit);
+  signal(SIGXFSZ, handler);
+  EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ReasonOf(full), "DISK_FULL");
+  EXPECT_EQ(Content(path_), "older");
+  EXPECT_EQ(FilesInFolder(), 1);
+
+  const OutputFile file(path_);
+  EXPECT_EQ(ReasonOf(file.Failed(ENOSPC)), "DISK_FULL");
+  EXPECT_EQ(file.Failed(EIO).code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(OutputFileTest, CommitsWhatAnotherLibraryWroteAside) {
+  OutputFile file(path_);
+  std::ofstream(file.aside()) << "by another";
+  ASSERT_TRUE(file.Commit().ok());
+  EXPECT_EQ(Content(path_), "by another");
+}
+
+TEST_F(OutputFileTest, TakesTheLongestNameOfAFile) {
+  const std::string path = folder_ + "/" + std::string(255, 'n');
+  ASSERT_TRUE(WriteWholeFile(path, "x").ok());
+  EXPECT_EQ(Content(path), "x");
 }
 
 TEST_F(OutputFileTest, DoesNothingAfterAFailure) {

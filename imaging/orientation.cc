@@ -1,9 +1,11 @@
+#include "imaging/orientation.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "imaging/resample.h"
+#include "imaging/parallel.h"
 
 namespace gvsl {
 namespace {

@@ -1,4 +1,4 @@
-#include "client/output_file.h"
+#include "imaging/output_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -12,20 +12,29 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/status_reason.h"
 
 namespace gvsl {
 namespace {
 
+constexpr char kAside[] = ".part-XXXXXX";
+
 absl::Status Failure(const std::string& path, int error) {
   const std::string text =
-      absl::StrCat("cannot write ", path.substr(0, 200), ": ", std::strerror(error));
-  if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
-    return absl::ResourceExhaustedError(text);
+      absl::StrCat("cannot write ", ShownPath(path), ": ", std::strerror(error));
+  if (IsDiskFull(error)) return WithReason(absl::ResourceExhaustedError(text), "DISK_FULL");
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      return absl::NotFoundError(absl::StrCat(text, "; make the folder first"));
+    case EACCES:
+    case EPERM:
+    case EROFS:
+    case EISDIR:
+      return absl::PermissionDeniedError(text);
+    default:
+      return absl::InternalError(text);
   }
-  if (error == ENOENT || error == ENOTDIR) {
-    return absl::NotFoundError(absl::StrCat(text, "; make the folder first"));
-  }
-  return absl::PermissionDeniedError(text);
 }
 
 // A link stays a link: the file behind it is replaced.
@@ -35,16 +44,23 @@ std::string BehindLinks(const std::string& path) {
   return error ? path : target;
 }
 
+// A new name beside `path`, for mkostemp; within what a file system allows for a name.
+std::string NameAside(const std::string& path) {
+  constexpr size_t kLongestName = 255 - (sizeof(kAside) - 1);
+  const size_t name = path.rfind('/') + 1;  // 0 without a slash
+  return path.substr(0, name) + path.substr(name, kLongestName) + kAside;
+}
+
 }  // namespace
 
 OutputFile::OutputFile(const std::string& path)
-    : path_(BehindLinks(path)), aside_(path_ + ".part-XXXXXX") {
+    : path_(BehindLinks(path)), aside_(NameAside(path_)) {
   struct stat about = {};
   if (stat(path_.c_str(), &about) == 0 && !S_ISREG(about.st_mode)) {
     // Told now, not by the rename after the work; and /dev/null is not replaced by a file.
     status_ = S_ISDIR(about.st_mode)
                   ? Failure(path_, EISDIR)
-                  : absl::InvalidArgumentError(absl::StrCat("cannot write ", path_.substr(0, 200),
+                  : absl::InvalidArgumentError(absl::StrCat("cannot write ", ShownPath(path_),
                                                             ": it is not a regular file"));
     return;
   }
@@ -81,13 +97,18 @@ absl::Status OutputFile::Write(const void* data, size_t size, int64_t offset) {
 
 absl::Status OutputFile::Commit() {
   if (!status_.ok()) return status_;
+  const bool synced = fsync(file_) == 0;
+  int error = synced ? 0 : errno;
   // Network file systems tell a full disk only when the file is closed.
-  if (close(std::exchange(file_, -1)) != 0 || std::rename(aside_.c_str(), path_.c_str()) != 0) {
-    const int error = errno;
-    unlink(aside_.c_str());
-    return Failure(path_, error);
-  }
-  return absl::OkStatus();
+  if (close(std::exchange(file_, -1)) != 0 && error == 0) error = errno;
+  if (error == 0 && std::rename(aside_.c_str(), path_.c_str()) != 0) error = errno;
+  if (error == 0) return absl::OkStatus();
+  unlink(aside_.c_str());
+  return Failure(path_, error);
+}
+
+absl::Status OutputFile::Failed(int error) const {
+  return status_.ok() ? Failure(path_, error != 0 ? error : EIO) : status_;
 }
 
 absl::Status WriteWholeFile(const std::string& path, const std::string& content) {
@@ -95,5 +116,12 @@ absl::Status WriteWholeFile(const std::string& path, const std::string& content)
   absl::Status status = file.Write(content.data(), content.size(), 0);
   return status.ok() ? file.Commit() : status;
 }
+
+std::string ShownPath(const std::string& path) {
+  constexpr size_t kMost = 200;
+  return path.size() <= kMost ? path : absl::StrCat("...", path.substr(path.size() - kMost));
+}
+
+bool IsDiskFull(int error) { return error == ENOSPC || error == EDQUOT || error == EFBIG; }
 
 }  // namespace gvsl
