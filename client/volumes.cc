@@ -97,6 +97,7 @@ absl::StatusOr<v1::Volume> Client::Upload(const Volume& volume, const v1::Volume
 
 absl::StatusOr<Volume> Client::Download(const std::string& name, const ProgressFunction& progress) {
   absl::StatusOr<Volume> volume = absl::UnknownError("no answer");
+  v1::Volume record;
   int64_t received = 0, total = -1;
   RetryPolicy policy(std::random_device{}());
   while (true) {
@@ -121,6 +122,7 @@ absl::StatusOr<Volume> Client::Download(const std::string& name, const ProgressF
           if (!wrong.ok()) break;
           volume->set_modality(message.volume().modality());
           total = static_cast<int64_t>(volume->byte_count());
+          record = message.volume();
           continue;
         }
         const std::string& data = message.chunk().data();
@@ -139,6 +141,15 @@ absl::StatusOr<Volume> Client::Download(const std::string& name, const ProgressF
     });
     if (!wrong.ok()) status = wrong;
     if (status.ok() && received != total) status = absl::UnavailableError("the download was cut");
+    if (status.ok() && ContentDigest(record, Sha256Of(volume->bytes(), volume->byte_count())) !=
+                           record.content_sha256()) {
+      return WithReason(
+          absl::DataLossError(absl::StrCat(name,
+                                           ": what came is not what was stored; the server's "
+                                           "disk has damaged it. Uploading the same volume "
+                                           "again mends it")),
+          "STORED_DATA_LOST");
+    }
     if (status.ok()) return volume;
     if (!impl_->WaitToRetry(policy, status)) return status;
   }

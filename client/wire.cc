@@ -2,6 +2,9 @@
 
 #include <zlib.h>
 
+#include "absl/strings/str_cat.h"
+#include "imaging/sha256.h"
+
 namespace gvsl {
 
 uint32_t ChecksumOf(const std::string& data) {
@@ -67,6 +70,23 @@ VoxelType FromProto(v1::Volume::VoxelType type) {
     default:
       return VoxelType::kUint8;
   }
+}
+
+std::string ContentDigest(const v1::Volume& volume, const std::string& voxels_sha256) {
+  // The voxels' own digest stands for them; numbers as they lie in memory, little-endian on the
+  // wire as here.
+  std::string head =
+      absl::StrCat(v1::Volume::VoxelType_Name(volume.voxel_type()), "/",
+                   volume.kind() == v1::Volume::LABELS ? "LABELS" : "IMAGE", "/", voxels_sha256);
+  for (const auto* numbers :
+       {&volume.grid().spacing_mm(), &volume.grid().origin_mm(), &volume.grid().direction()}) {
+    for (double number : *numbers) {
+      number += 0.0;  // one zero, not two
+      head.append(reinterpret_cast<const char*>(&number), sizeof(number));
+    }
+  }
+  for (int64_t size : volume.grid().size()) absl::StrAppend(&head, "/", size);
+  return Sha256Of(head);
 }
 
 }  // namespace gvsl

@@ -32,6 +32,9 @@ v1::Volume::VoxelType ToProto(VoxelType type);
 absl::StatusOr<Grid> FromProto(const v1::Grid& grid);
 VoxelType FromProto(v1::Volume::VoxelType type);
 
+// Volume.content_sha256. Equal for equal voxel type, kind, geometry and voxels.
+std::string ContentDigest(const v1::Volume& volume, const std::string& voxels_sha256);
+
 }  // namespace gvsl
 
 #endif  // GVSL_CLIENT_WIRE_H_

@@ -59,5 +59,20 @@ TEST(Wire, AFullChunkStaysBelowOneMebibyteInItsMessage) {
   EXPECT_LE(message.ByteSizeLong(), size_t{1} << 20);
 }
 
+TEST(ContentDigest, IsThatOfTheContentAndNotOfTheWords) {
+  v1::Volume volume;
+  *volume.mutable_grid() = ToProto(Grid());
+  volume.set_voxel_type(v1::Volume::INT16);
+  const std::string voxels(64, 'a'), digest = ContentDigest(volume, voxels);
+  v1::Volume same = volume;
+  same.set_display_name("other words");
+  same.mutable_grid()->set_origin_mm(0, -0.0);  // the zero that turning RAS to LPS leaves
+  EXPECT_EQ(ContentDigest(same, voxels), digest);
+  v1::Volume moved = volume;
+  moved.mutable_grid()->set_origin_mm(0, 1e-9);
+  EXPECT_NE(ContentDigest(moved, voxels), digest);
+  EXPECT_NE(ContentDigest(volume, std::string(64, 'b')), digest);
+}
+
 }  // namespace
 }  // namespace gvsl

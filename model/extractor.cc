@@ -194,15 +194,13 @@ int64_t Extractor::memory_bytes() const {
 absl::StatusOr<std::unique_ptr<Extractor>> Extractor::Load(const std::string& safetensors_path,
                                                            const DeviceOptions& options) {
   return Impl::Guarded([&]() -> absl::StatusOr<std::unique_ptr<Extractor>> {
-    auto info = ReadModelInfo(safetensors_path);
-    if (!info.ok()) return info.status();
     auto model = LoadModel(safetensors_path);
     if (!model.ok()) return model.status();
     auto device = InitializeLibTorch(options);
     if (!device.ok()) return device.status();
     std::unique_ptr<Extractor> extractor(new Extractor);
     Impl& impl = *extractor->impl_;
-    impl.info = *std::move(info);
+    impl.info = InfoOf(*model);
     impl.device = at::Device(*device);
     impl.engine =
         std::make_unique<UNetEngine>(model->state, impl.info.card.widths, impl.device, at::kFloat);

@@ -60,6 +60,8 @@ int64_t BytesOf(const std::vector<TensorSpec>& layout) {
   return bytes;
 }
 
+}  // namespace
+
 ModelInfo InfoOf(const LoadedModel& model) {
   ModelInfo info;
   info.card = model.card;
@@ -69,6 +71,8 @@ ModelInfo InfoOf(const LoadedModel& model) {
   for (const auto& [name, tensor] : model.state) info.parameter_count += tensor.numel();
   return info;
 }
+
+namespace {
 
 absl::StatusOr<ModelInfo> Save(LoadedModel& model, const std::string& output) {
   // Widths taken from a file's tensors may be none that a card allows.
@@ -107,6 +111,15 @@ bool IsSafetensors(const MappedFile& file) {
   std::memcpy(&header, file.data(), sizeof(header));
   return header <= file.size() - sizeof(header) && file.data()[sizeof(header)] == '{';
 }
+
+}  // namespace
+
+bool CarriesCard(const std::string& path) {
+  const auto file = MappedFile::Open(path);
+  return file.ok() && IsSafetensors(**file);
+}
+
+namespace {
 
 absl::Status CheckFinite(const StateDict& state) {
   for (const auto& [name, tensor] : state) {
@@ -150,12 +163,6 @@ absl::StatusOr<ModelInfo> ImportModelFile(const std::string& input, const ModelC
         IsSafetensors(**file) ? LoadModel(input, memory_bytes) : FromPth(input, card, memory_bytes);
     if (!model.ok()) return model.status();
     if (absl::Status status = CheckFinite(model->state); !status.ok()) return status;
-    const std::string claimed = model->weights_sha256;
-    if (!claimed.empty() && claimed != WeightsDigest(model->state)) {
-      return WithReason(absl::DataLossError(
-                            "the weights are not those the file's own digest names; it is damaged"),
-                        "CHECKSUM_MISMATCH");
-    }
     return Save(*model, output);
   });
 }
@@ -178,7 +185,6 @@ absl::StatusOr<ModelInfo> ReadModelInfo(const std::string& path) {
   return Guarded([&]() -> absl::StatusOr<ModelInfo> {
     auto model = LoadModel(path);
     if (!model.ok()) return model.status();
-    if (model->weights_sha256.empty()) model->weights_sha256 = WeightsDigest(model->state);
     return InfoOf(*model);
   });
 }

@@ -16,6 +16,7 @@
 namespace gvsl {
 
 // What is known of a model file without running it.
+struct LoadedModel;  // model/state.h
 struct ModelInfo {
   ModelCard card;
   std::string weights_sha256;  // over names, shapes and float32 values in the official order
@@ -35,12 +36,17 @@ struct ModelInfo {
 absl::StatusOr<ModelInfo> ImportModelFile(const std::string& input, const ModelCard& card,
                                           const std::string& output, int64_t memory_bytes = 0);
 
+// True for a safetensors file, which carries its own card.
+bool CarriesCard(const std::string& path);
+
 // An untrained network with seeded weights (He-uniform convolutions, unit norms, flow and affine
 // heads near the identity), the same on every machine; written as safetensors, fsynced.
 absl::StatusOr<ModelInfo> CreateModelFile(const ModelCard& card, uint64_t seed,
                                           const std::string& output);
 
-// The card and digests of a safetensors file of ours.
+ModelInfo InfoOf(const LoadedModel& model);
+// The card and digests of a safetensors file of ours. DATA_LOSS (CHECKSUM_MISMATCH) where it is
+// damaged.
 absl::StatusOr<ModelInfo> ReadModelInfo(const std::string& path);
 
 // Writes a safetensors model as a `.pth` that the official layout loads strictly.

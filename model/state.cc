@@ -179,7 +179,12 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& safetensors_path, int64
   LoadedModel model;
   model.card = *std::move(card);
   model.state = std::move(fitted->state);
-  model.weights_sha256 = weights;
+  model.weights_sha256 = WeightsDigest(model.state);
+  if (!weights.empty() && weights != model.weights_sha256) {
+    return WithReason(
+        absl::DataLossError("the weights are not those the file's own digest names; it is damaged"),
+        "CHECKSUM_MISMATCH");
+  }
   return model;
 }
 

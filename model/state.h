@@ -61,8 +61,9 @@ std::string WeightsDigest(const StateDict& state);
 struct LoadedModel {
   ModelCard card;
   StateDict state;             // whole StateLayout
-  std::string weights_sha256;  // as the file says; empty if it does not
+  std::string weights_sha256;  // WeightsDigest(state)
 };
+// DATA_LOSS (CHECKSUM_MISMATCH) when the weights are not those that the file's own digest names.
 absl::StatusOr<LoadedModel> LoadModel(const std::string& safetensors_path,
                                       int64_t memory_bytes = 0);
 absl::Status SaveModel(const LoadedModel& model, const std::string& safetensors_path);

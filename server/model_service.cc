@@ -164,14 +164,11 @@ absl::Status Import(ServerState& state, Importer& stream, v1::Model* response) {
   const Scratch received(state), converted(state);
   if (absl::Status status = Receive(stream, header.total_bytes(), received.path); !status.ok())
     return status;
-  if (header.card().ByteSizeLong() > 0 && ReadModelInfo(received.path).ok()) {
+  if (header.card().ByteSizeLong() > 0 && CarriesCard(received.path)) {
     return absl::InvalidArgumentError(
         "header.card: a safetensors file of GVSL carries its own card; import it without one");
   }
-  auto info = [&] {  // one at a time: each may take what a request may
-    const std::lock_guard<std::mutex> lock(state.model_file_mutex);
-    return ImportModelFile(received.path, *card, converted.path, state.memory_bytes());
-  }();
+  auto info = ImportModelFile(received.path, *card, converted.path, state.memory_bytes());
   if (!info.ok()) return WithoutPaths(info.status(), {received.path, converted.path});
   return Register(state, converted.path, *info, header.display_name(), creation, response);
 }

@@ -23,7 +23,20 @@ namespace fs = std::filesystem;
 
 absl::StatusOr<std::unique_ptr<UploadStore>> UploadStore::Open(const std::string& folder) {
   if (absl::Status status = MakeFolder(folder); !status.ok()) return status;
-  return std::unique_ptr<UploadStore>(new UploadStore(folder));
+  std::unique_ptr<UploadStore> store(new UploadStore(folder));
+  // Half of the pair is what a server leaves that was killed while an upload began or ended.
+  std::set<std::string> requests;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    requests.insert(entry.path().stem().string());
+  }
+  for (const std::string& id : requests) {
+    if (fs::exists(store->HeaderPath(id), error) && fs::exists(store->PartPath(id), error))
+      continue;
+    fs::remove(store->HeaderPath(id), error);
+    fs::remove(store->PartPath(id), error);
+  }
+  return store;
 }
 
 absl::Status UploadStore::Claim(const std::string& request_id) {

@@ -128,6 +128,16 @@ TEST_F(UploadStoreTest, OffsetZeroBeginsAnew) {
   EXPECT_TRUE(writer->Finish(Sha256Of(Ramp())).ok());
 }
 
+TEST_F(UploadStoreTest, HalfOfAnUploadsFilesIsClearedAwayAtTheNextStart) {
+  ASSERT_TRUE(Append(*Begin(0), Ramp().substr(0, 20)).ok());
+  std::ofstream(folder_ + "/lonely.header") << "header";
+  std::ofstream(folder_ + "/bytes.part") << "bytes";
+  ASSERT_TRUE(UploadStore::Open(folder_).ok());
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/lonely.header"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/bytes.part"));
+  EXPECT_EQ(store_->Get("request")->received_bytes(), 20);
+}
+
 TEST_F(UploadStoreTest, OnlyOneCallWritesAnUpload) {
   {
     auto writer = Begin(0);
@@ -205,6 +215,7 @@ TEST_F(UploadStoreTest, RangesAreThoseOfEveryVoxelType) {
     ASSERT_TRUE(voxels.ok()) << voxels.status();
     EXPECT_EQ(voxels->min, c.min) << c.type;
     EXPECT_EQ(voxels->max, c.max) << c.type;
+    writer->Discard();
   }
 }
 

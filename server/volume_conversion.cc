@@ -2,7 +2,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/wire.h"
-#include "imaging/sha256.h"
 #include "server/names.h"
 
 namespace gvsl {
@@ -57,21 +56,6 @@ absl::Status CheckNewVolume(const v1::Volume& volume, const std::string& prefix)
   if (!grid.ok()) return Below(prefix, grid.status());
   if (absl::Status status = ValidateGrid(*grid); !status.ok()) return Below(prefix, status);
   return absl::OkStatus();
-}
-
-std::string ContentDigest(const v1::Volume& volume, const std::string& voxels_sha256) {
-  // The voxels' own digest stands for them; numbers as they lie in memory, little-endian on the
-  // wire as here.
-  std::string head =
-      absl::StrCat(v1::Volume::VoxelType_Name(volume.voxel_type()), "/",
-                   KindOf(volume) == VolumeKind::kLabels ? "LABELS" : "IMAGE", "/", voxels_sha256);
-  for (const auto* numbers :
-       {&volume.grid().spacing_mm(), &volume.grid().origin_mm(), &volume.grid().direction()}) {
-    head.append(reinterpret_cast<const char*>(numbers->data()),
-                sizeof(double) * static_cast<size_t>(numbers->size()));
-  }
-  for (int64_t size : volume.grid().size()) absl::StrAppend(&head, "/", size);
-  return Sha256Of(head);
 }
 
 }  // namespace gvsl

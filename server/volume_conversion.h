@@ -19,9 +19,6 @@ absl::Status CheckNewVolume(const v1::Volume& volume, const std::string& prefix)
 // display_name, modality and tags, also for updates.
 absl::Status CheckVolumeText(const v1::Volume& volume, const std::string& prefix);
 
-// Equal for equal voxel type, kind, geometry and voxels.
-std::string ContentDigest(const v1::Volume& volume, const std::string& voxels_sha256);
-
 }  // namespace gvsl
 
 #endif  // GVSL_SERVER_VOLUME_CONVERSION_H_

@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "client/wire.h"
 #include "imaging/preview.h"
 #include "imaging/sha256.h"
 #include "server/chunks.h"

@@ -73,6 +73,26 @@ class Fault(unittest.TestCase):
     def blobs(self):
         return [path for path in (self.data / "blobs").rglob("*") if path.is_file()]
 
+    def test_what_the_disk_damaged_is_told_and_the_same_upload_mends_it(self):
+        self.start()
+        path, voxels = self.volume("a.nii", 24, 1)
+        name = self.imported(path)[0]
+        model = self.service.must("--json", "models", "create", "--size", "tiny", "--seed", "1").json()["name"]
+        for blob in self.blobs():
+            content = bytearray(blob.read_bytes())
+            content[-1] ^= 1
+            blob.write_bytes(content)
+        out = self.folder / "damaged.nii"
+        told = self.service.gvsl("--json", "volumes", "download", name, "-o", out)
+        self.assertEqual(told.code, 1)
+        self.assertEqual(told.json()["details"][0]["reason"], "STORED_DATA_LOST")
+        self.assertFalse(out.exists())
+        told = self.service.gvsl("features", "global", name, "--model", model)
+        self.assertEqual(told.code, 1, "weights that are not those of the fingerprint")
+        # With other words it is another volume of the same voxels: one blob, whole again.
+        self.service.must("volumes", "import", "--name", "again", path)
+        self.assert_stored(name, voxels)
+
     def test_a_killed_server_loses_nothing_that_it_acknowledged_and_leaves_nothing_behind(self):
         files = [self.volume(f"v{i}.nii", 160, i) for i in range(4)]  # 8 MB each
         acknowledged = {}
