@@ -12,8 +12,8 @@ COPY scripts/setup scripts/packages.txt scripts/
 RUN scripts/setup --yes
 COPY . .
 # Programs alone; the tests run outside the image (scripts/test).
-RUN --mount=type=cache,target=/root/.cache/ccache \
-    cmake --preset release && cmake --build --preset release --target gvsld gvsl gvsl-ingest \
+RUN --mount=type=cache,target=/ccache \
+    export CCACHE_DIR=/ccache && cmake --preset release && cmake --build --preset release --target gvsld gvsl gvsl-ingest \
     && strip build/bin/gvsld build/bin/gvsl build/bin/gvsl-ingest
 
 FROM ${BASE} AS cpu
