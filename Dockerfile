@@ -23,7 +23,7 @@ RUN apt-get update -q \
     && sed -e 's/#.*//' /usr/share/gvsl/runtime-packages.txt | DEBIAN_FRONTEND=noninteractive \
        xargs apt-get install -q -y --no-install-recommends \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/* \
-    && useradd --system --uid 8500 --home-dir /var/lib/gvsl --shell /usr/sbin/nologin gvsl \
+    && useradd --uid 8500 --no-create-home --home-dir /var/lib/gvsl --shell /usr/sbin/nologin gvsl \
     && install -d -o gvsl -g gvsl -m 0750 /var/lib/gvsl
 COPY --from=build /src/build/bin/gvsld /src/build/bin/gvsl /src/build/bin/gvsl-ingest /usr/bin/
 COPY LICENSE /usr/share/gvsl/
