@@ -15,8 +15,9 @@
 
 namespace gvsl {
 
-// What is known of a model file without running it.
 struct LoadedModel;  // model/state.h
+
+// What is known of a model file without running it.
 struct ModelInfo {
   ModelCard card;
   std::string weights_sha256;  // over names, shapes and float32 values in the official order
