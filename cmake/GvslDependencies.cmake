@@ -93,3 +93,6 @@ find_package(SQLite3 REQUIRED)
 add_library(gvsl_soci INTERFACE)
 target_include_directories(gvsl_soci SYSTEM INTERFACE ${SOCI_INCLUDE_DIR})
 target_link_libraries(gvsl_soci INTERFACE ${SOCI_CORE_LIBRARY} ${SOCI_SQLITE3_LIBRARY} SQLite::SQLite3)
+
+# Boost.CRC, header only: the checksum of TensorBoard's files.
+find_package(Boost REQUIRED)

@@ -11,7 +11,7 @@ namespace gvsl {
 // batched.
 //   rotation    [N, 3]  about x, y, z; clamped to +-1, times 20 degrees
 //   scale       [N, 3]  clamped to +-1, times 0.25, plus 1
-//   translation [N, 3]  as it is (voxels; the official sampler divides it, see OfficialAffineWarp)
+//   translation [N, 3]  as it is (mm; the official sampler divides it, see OfficialAffineWarp)
 //   shear       [N, 6]  xy, xz, yx, yz, zx, zy; clamped to +-1, times 10 degrees, tangent taken
 at::Tensor AffineMatrix(const at::Tensor& rotation, const at::Tensor& scale,
                         const at::Tensor& translation, const at::Tensor& shear);

@@ -35,6 +35,19 @@ struct Convolution {
   float* output = nullptr;
 };
 
+// The weights' gradient of a 3x3x3 zero-padded convolution of few channels, planar for once:
+// training keeps LibTorch's layout. Rows are `stride` floats, a multiple of kGradientRow, zeros
+// beyond the width.
+struct WeightGradient {
+  Extent extent;  // of one channel of the gradient
+  int64_t stride = 0;
+  int64_t in_channels = 0, out_channels = 0;
+  // [in][depth + 2][height + 2][stride + 2], zeros around the volume.
+  const float* input = nullptr;
+  const float* gradient = nullptr;  // [out][depth][height][stride]
+};
+constexpr int64_t kGradientRow = 16;
+
 struct CpuKernels {
   const char* name;
   // Tiles [first, last) of a convolution. `scratch` holds WinogradScratch floats, its first
@@ -60,7 +73,15 @@ struct CpuKernels {
   // `extent`. `scratch` holds width * channels floats.
   void (*upsample)(const float* from, Extent extent, int64_t channels, int64_t first, int64_t last,
                    float* scratch, float* to, int64_t to_stride);
+  // Adds what slices [first, last) give to `sums` [out][in][27]. `scratch` holds
+  // WeightGradientScratch floats.
+  void (*weight_gradient)(const WeightGradient& task, int64_t first, int64_t last, float* scratch,
+                          float* sums);
 };
+
+inline int64_t WeightGradientScratch(int64_t in_channels, int64_t out_channels) {
+  return in_channels * out_channels * 27 * kGradientRow;
+}
 
 // Floats of scratch for blocks of `tiles` tiles.
 int64_t WinogradScratch(int64_t in_channels, int64_t out_channels, int64_t tiles);

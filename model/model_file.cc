@@ -62,6 +62,14 @@ int64_t BytesOf(const std::vector<TensorSpec>& layout) {
 
 }  // namespace
 
+StateDict InitialState(const std::array<int64_t, 5>& widths, uint64_t seed) {
+  StateDict state;
+  for (const TensorSpec& spec : StateLayout(widths)) {
+    state.emplace_back(spec.name, InitialTensor(spec, seed, state.size()));
+  }
+  return state;
+}
+
 ModelInfo InfoOf(const LoadedModel& model) {
   ModelInfo info;
   info.card = model.card;
@@ -173,10 +181,7 @@ absl::StatusOr<ModelInfo> CreateModelFile(const ModelCard& card, uint64_t seed,
     if (absl::Status status = ValidateCard(card); !status.ok()) return status;
     LoadedModel model;
     model.card = card;
-    const std::vector<TensorSpec> layout = StateLayout(card.widths);
-    for (size_t k = 0; k < layout.size(); ++k) {
-      model.state.emplace_back(layout[k].name, InitialTensor(layout[k], seed, k));
-    }
+    model.state = InitialState(card.widths, seed);
     return Save(model, output);
   });
 }

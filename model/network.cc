@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/affine.h"
+#include "model/trained_convolution.h"
 #include "model/warp.h"
 
 namespace gvsl {
@@ -16,8 +17,8 @@ constexpr int64_t kChannelsPerGroup = 8;
 constexpr int64_t kLargestDownscale = 16;
 constexpr double kLeak = 0.2;
 
-nn::Conv3d Convolution(int64_t in, int64_t out, int64_t side) {
-  return nn::Conv3d(nn::Conv3dOptions(in, out, side).padding(side / 2));
+TrainedConvolution Convolution(int64_t in, int64_t out, int64_t side) {
+  return TrainedConvolution(nn::Conv3dOptions(in, out, side).padding(side / 2));
 }
 
 nn::GroupNorm Norm(int64_t groups, int64_t channels) {
@@ -124,12 +125,14 @@ UNetFeatures UNetImpl::forward(const Tensor& image) {
 struct GvslNetworkImpl::Heads {
   DoubleConv f_conv{nullptr}, sp_conv{nullptr};
   nn::Sequential res_conv{nullptr};
-  nn::Conv3d out_flow{nullptr};
+  TrainedConvolution out_flow{nullptr};
   nn::Linear fc_rot{nullptr}, fc_scl{nullptr}, fc_trans{nullptr}, fc_shear{nullptr};
 };
 
 GvslNetworkImpl::GvslNetworkImpl(const ModelCard& card)
-    : heads_(std::make_shared<Heads>()), geometry_(card.geometry) {
+    : heads_(std::make_shared<Heads>()),
+      geometry_(card.geometry),
+      spacing_mm_{card.spacing_mm[2], card.spacing_mm[1], card.spacing_mm[0]} {
   const int64_t dense = card.dense_channels(), global = card.global_channels();
   const int64_t embedding = global / 2, hidden = dense / 2;
   Heads& heads = *heads_;
@@ -147,26 +150,46 @@ GvslNetworkImpl::GvslNetworkImpl(const ModelCard& card)
 }
 
 GvslOutput GvslNetworkImpl::forward(const Tensor& a, const Tensor& b) {
-  Heads& heads = *heads_;
   GvslOutput output;
-  output.fixed = unet->forward(a);
-  output.moving = unet->forward(b);
-  output.embedding =
-      heads.f_conv->forward(torch::cat({output.moving.global, output.fixed.global}, 1))
-          .mean({2, 3, 4});
-  output.rotation = heads.fc_rot->forward(output.embedding);
-  output.scale = heads.fc_scl->forward(output.embedding);
-  output.translation = heads.fc_trans->forward(output.embedding);
-  output.shear = heads.fc_shear->forward(output.embedding);
-  output.affine = AffineMatrix(output.rotation, output.scale, output.translation, output.shear);
-  if (detach_affine_) output.affine = output.affine.detach();
+  // One pass over both: every layer treats the members of a batch separately.
+  const UNetFeatures both = unet->forward(torch::cat({a, b}));
+  const int64_t pairs = a.size(0);
+  output.fixed = {both.dense.narrow(0, 0, pairs), both.global.narrow(0, 0, pairs)};
+  output.moving = {both.dense.narrow(0, pairs, pairs), both.global.narrow(0, pairs, pairs)};
+  if (affine_head_) {
+    PredictAffine(output);
+  } else {
+    output.affine = torch::eye(3, 4, b.options()).expand({pairs, 3, 4});
+  }
   if (geometry_ == Geometry::kOfficial) {
     ForwardOfficial(b, output);
   } else {
     ForwardCorrected(b, output);
   }
-  output.restored = heads.res_conv->forward(output.fixed.dense);
+  output.restored = heads_->res_conv->forward(output.fixed.dense);
   return output;
+}
+
+GvslOutput GvslNetworkImpl::Restore(const Tensor& a) {
+  GvslOutput output;
+  output.fixed = unet->forward(a);
+  output.restored = heads_->res_conv->forward(output.fixed.dense);
+  return output;
+}
+
+void GvslNetworkImpl::PredictAffine(GvslOutput& output) {
+  Heads& heads = *heads_;
+  output.embedding =
+      heads.f_conv->forward(torch::cat({output.moving.global, output.fixed.global}, 1))
+          .mean({2, 3, 4});
+  // The matrix and all points are float32, whatever the network computes in.
+  const auto exact = [](const Tensor& x) { return x.to(torch::kFloat); };
+  output.rotation = exact(heads.fc_rot->forward(output.embedding));
+  output.scale = exact(heads.fc_scl->forward(output.embedding));
+  output.translation = exact(heads.fc_trans->forward(output.embedding));
+  output.shear = exact(heads.fc_shear->forward(output.embedding));
+  output.affine = AffineMatrix(output.rotation, output.scale, output.translation, output.shear);
+  if (detach_affine_) output.affine = output.affine.detach();
 }
 
 // Two interpolations of the image, as the released code has it.
@@ -181,11 +204,12 @@ void GvslNetworkImpl::ForwardOfficial(const Tensor& moving, GvslOutput& output) 
 void GvslNetworkImpl::ForwardCorrected(const Tensor& moving, GvslOutput& output) {
   const at::IntArrayRef size = moving.sizes().slice(2);
   const Tensor grid = VoxelGrid(size, moving.options());
-  const Tensor affine_points = TransformPoints(grid, output.affine, size);
+  const Tensor affine_points = TransformPoints(grid, output.affine, size, spacing_mm_);
   output.moving_affine = SampleAt(moving, affine_points);
   output.moving_dense_affine = SampleAt(output.moving.dense, affine_points);
-  output.flow = PredictFlow(output);
-  output.warped = SampleAt(moving, TransformPoints(grid + output.flow, output.affine, size));
+  output.flow = PredictFlow(output).to(torch::kFloat);
+  output.fixed_to_moving = TransformPoints(grid + output.flow, output.affine, size, spacing_mm_);
+  output.warped = SampleAt(moving, output.fixed_to_moving);
 }
 
 Tensor GvslNetworkImpl::PredictFlow(const GvslOutput& output) {

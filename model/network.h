@@ -39,9 +39,11 @@ struct GvslOutput {
   torch::Tensor affine;         // [N, 3, 4]
   torch::Tensor moving_affine;  // B after the affine sampler, [N, 1, D, H, W]
   torch::Tensor moving_dense_affine;
-  torch::Tensor flow;      // [N, 3, D, H, W], (D, H, W) displacements in voxels
-  torch::Tensor warped;    // [N, 1, D, H, W]
-  torch::Tensor restored;  // [N, 1, D, H, W]
+  torch::Tensor flow;             // [N, 3, D, H, W], (D, H, W) displacements in voxels
+  torch::Tensor fixed_to_moving;  // [N, 3, D, H, W]: where each voxel of A lies in B, (D, H, W) in
+                                  // voxels; corrected geometry alone
+  torch::Tensor warped;           // [N, 1, D, H, W]
+  torch::Tensor restored;         // [N, 1, D, H, W]
 };
 
 // U-Net and heads; forward(A, B) aligns B (moving) to A (fixed).
@@ -49,6 +51,8 @@ class GvslNetworkImpl : public torch::nn::Module {
  public:
   explicit GvslNetworkImpl(const ModelCard& card);
   GvslOutput forward(const torch::Tensor& a, const torch::Tensor& b);
+  // The U-Net and the restoration head on A alone: `fixed` and `restored`, nothing else.
+  GvslOutput Restore(const torch::Tensor& a);
   // Copies a whole StateLayout into the parameters. INVALID_ARGUMENT if it does not fit.
   absl::Status LoadState(const StateDict& state);
   // The parameters in StateLayout's order (shared, not copied).
@@ -58,10 +62,13 @@ class GvslNetworkImpl : public torch::nn::Module {
   // get no gradient. True repeats that, for parity with its training; false (the default) lets the
   // gradient through.
   void set_detach_affine(bool detach) { detach_affine_ = detach; }
+  // False: the affine map is the identity and its head is not run (an ablation of the paper).
+  void set_affine_head(bool run) { affine_head_ = run; }
 
   UNet unet{nullptr};
 
  private:
+  void PredictAffine(GvslOutput& output);
   void ForwardOfficial(const torch::Tensor& moving, GvslOutput& output);
   void ForwardCorrected(const torch::Tensor& moving, GvslOutput& output);
   torch::Tensor PredictFlow(const GvslOutput& output);
@@ -69,7 +76,9 @@ class GvslNetworkImpl : public torch::nn::Module {
   struct Heads;
   std::shared_ptr<Heads> heads_;
   Geometry geometry_;
+  std::array<double, 3> spacing_mm_;  // along D, H, W
   bool detach_affine_ = false;
+  bool affine_head_ = true;
 };
 TORCH_MODULE(GvslNetwork);
 

@@ -75,15 +75,15 @@ TEST(Losses, LocalCorrelationIsNearZeroForALinearlyRelatedPair) {
   const Tensor image = torch::rand({1, 1, 12, 12, 12});
   // Less than a thousandth is left by the epsilon in the denominator; windows over the border count
   // zeros for both images, so the second has no offset.
-  EXPECT_LT(LocalCorrelationLoss(image, image * 3).item<double>(), 1e-3);
-  EXPECT_GT(LocalCorrelationLoss(image, torch::rand_like(image)).item<double>(), 0.1);
+  EXPECT_LT(OfficialCorrelationLoss(image, image * 3).item<double>(), 1e-3);
+  EXPECT_GT(OfficialCorrelationLoss(image, torch::rand_like(image)).item<double>(), 0.1);
 }
 
 TEST(Losses, SmoothnessOfALinearFieldIsItsSquaredSlope) {
   const Tensor grid = VoxelGrid({5, 5, 5}, torch::kFloat) * 2;
   // Of nine mean squared differences three are 2^2, the others 0; each axis averages over three
   // channels.
-  EXPECT_NEAR(SmoothnessLoss(grid).item<double>(), 4.0 / 3, 1e-6);
+  EXPECT_NEAR(OfficialSmoothnessLoss(grid).item<double>(), 4.0 / 3, 1e-6);
 }
 
 TEST(Network, TakesAnySizeAndABatch) {
@@ -105,7 +105,7 @@ TEST(Network, LetsTheGradientReachTheAffineHead) {
   for (const Geometry geometry : {Geometry::kOfficial, Geometry::kCorrected}) {
     GvslNetwork network(TinyCard(geometry));
     const Tensor a = torch::rand({1, 1, 16, 16, 16}), b = torch::rand({1, 1, 16, 16, 16});
-    LocalCorrelationLoss(network->forward(a, b).warped, a).backward();
+    OfficialCorrelationLoss(network->forward(a, b).warped, a).backward();
     for (const auto& parameter : network->named_parameters()) {
       if (parameter.key().rfind("fc_", 0) == 0) {
         EXPECT_TRUE(parameter.value().grad().defined()) << parameter.key();

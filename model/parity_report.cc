@@ -36,9 +36,9 @@ struct Losses {
 
 Losses LossesOf(const GvslOutput& output, const Tensor& fixed) {
   Losses losses;
-  losses.similarity = LocalCorrelationLoss(output.warped, fixed);
+  losses.similarity = OfficialCorrelationLoss(output.warped, fixed);
   losses.restoration = torch::mse_loss(output.restored, fixed);
-  losses.smoothness = SmoothnessLoss(output.flow);
+  losses.smoothness = OfficialSmoothnessLoss(output.flow);
   losses.total = losses.similarity + losses.restoration + losses.smoothness;
   return losses;
 }

@@ -25,6 +25,10 @@ struct TensorSpec {
 // first 72, those with the prefix, are the U-Net.
 std::vector<TensorSpec> StateLayout(const std::array<int64_t, 5>& widths);
 
+// Seeded weights of an untrained network, whole StateLayout: He-uniform convolutions, unit norms,
+// flow and affine heads near the identity; the same on every machine.
+StateDict InitialState(const std::array<int64_t, 5>& widths, uint64_t seed);
+
 // Reads a Python `torch.save` file of tensors: the zip format and the one before PyTorch 1.6; an
 // OrderedDict (with or without _metadata) or a plain dict; fp32, fp16, bf16, fp64 (turned to fp32);
 // any storage location. Runs nothing: opcodes and names outside a short list are refused by name. A

@@ -37,47 +37,19 @@ at::Tensor OfficialAffineWarp(const at::Tensor& image, const at::Tensor& matrix)
   return at::grid_sampler(image, grid, kTrilinear, kZeros, /*align_corners=*/false);
 }
 
-at::Tensor TransformPoints(const at::Tensor& points, const at::Tensor& matrix,
-                           at::IntArrayRef size) {
+at::Tensor TransformPoints(const at::Tensor& points, const at::Tensor& matrix, at::IntArrayRef size,
+                           const std::array<double, 3>& spacing_mm) {
   // The displacement (M - I)(p - c) + t is added to the point, so that the identity adds exact
   // zeros.
   const at::Tensor centre = (AsColumn(size, points.options()) - 1) / 2;
-  const at::Tensor from_centre = (points - centre).flip(1).flatten(2);  // x, y, z
+  const at::Tensor spacing =
+      at::tensor(spacing_mm, at::kDouble).to(points.device(), points.dtype()).view({1, 3, 1, 1, 1});
+  const at::Tensor from_centre = ((points - centre) * spacing).flip(1).flatten(2);  // x, y, z in mm
   const at::Tensor change = matrix.slice(2, 0, 3) - at::eye(3, matrix.options());
   const at::Tensor displacement = change.matmul(from_centre) + matrix.slice(2, 3, 4);
   std::vector<int64_t> shape = points.sizes().vec();
   shape[0] = displacement.size(0);
-  return points + displacement.view(shape).flip(1);
-}
-
-at::Tensor SampleAt(const at::Tensor& image, const at::Tensor& points) {
-  const int64_t batch = image.size(0), channels = image.size(1);
-  const at::IntArrayRef size = image.sizes().slice(2);
-  const at::Tensor below = at::floor(points.detach());
-  const at::Tensor upper_weight = points - below;
-  const at::Tensor flat = image.flatten(2);
-  at::Tensor sum;
-  for (int corner = 0; corner < 8; ++corner) {
-    at::Tensor index, weight, inside;
-    for (int64_t axis = 0; axis < 3; ++axis) {
-      const int64_t step = (corner >> axis) & 1, length = size[axis];
-      const at::Tensor at_axis = below.select(1, axis) + step;
-      const at::Tensor upper = upper_weight.select(1, axis);
-      const at::Tensor weight_here = step == 1 ? upper : 1 - upper;
-      const at::Tensor inside_here = (at_axis >= 0).logical_and(at_axis <= length - 1);
-      const at::Tensor index_here = at_axis.clamp(0, length - 1).to(at::kLong);
-      index = axis == 0 ? index_here : index * length + index_here;
-      weight = axis == 0 ? weight_here : weight * weight_here;
-      inside = axis == 0 ? inside_here : inside.logical_and(inside_here);
-    }
-    const at::Tensor where = index.flatten(1).unsqueeze(1).expand({batch, channels, -1});
-    const at::Tensor share = (weight * inside).flatten(1).unsqueeze(1);
-    const at::Tensor term = flat.gather(2, where) * share;
-    sum = corner == 0 ? term : sum + term;
-  }
-  std::vector<int64_t> shape = points.sizes().vec();
-  shape[1] = channels;
-  return sum.view(shape);
+  return points + displacement.view(shape).flip(1) / spacing;
 }
 
 }  // namespace gvsl

@@ -12,7 +12,7 @@
 #include "imaging/output_file.h"
 #include "imaging/sha256.h"
 #include "model/model_file.h"
-#include "server/card_conversion.h"
+#include "trainer/card_conversion.h"
 #include "server/chunks.h"
 #include "server/log.h"
 #include "server/names.h"

@@ -1,4 +1,4 @@
-#include "server/card_conversion.h"
+#include "trainer/card_conversion.h"
 
 namespace gvsl {
 namespace {

@@ -1,6 +1,6 @@
 // Model cards between the wire and our own types.
-#ifndef GVSL_SERVER_CARD_CONVERSION_H_
-#define GVSL_SERVER_CARD_CONVERSION_H_
+#ifndef GVSL_TRAINER_CARD_CONVERSION_H_
+#define GVSL_TRAINER_CARD_CONVERSION_H_
 
 #include <string>
 
@@ -17,4 +17,4 @@ v1::ModelIdentity IdentityOf(const std::string& name, const ModelInfo& info);
 
 }  // namespace gvsl
 
-#endif  // GVSL_SERVER_CARD_CONVERSION_H_
+#endif  // GVSL_TRAINER_CARD_CONVERSION_H_

@@ -1,0 +1,237 @@
+// gvsl_pretraining_eval: what pre-training has brought, on labelled volumes that it has not seen.
+// Label Dice of volume pairs before and after alignment by the network's heads, and of a linear
+// probe on its frozen dense features.
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "imaging/image_file.h"
+#include "imaging/orientation.h"
+#include "imaging/resample.h"
+#include "model/extractor.h"
+#include "model/losses.h"
+#include "model/network.h"
+#include "model/preprocessor.h"
+#include "model/state.h"
+#include "model/warp.h"
+
+namespace {
+
+using torch::Tensor;
+
+constexpr char kUsage[] =
+    "usage: gvsl_pretraining_eval MODEL.safetensors DATA [--probe_volumes N] [--untrained SEED]\n"
+    "  DATA             folder with registration_pairs.json and volumes/hippocampus_mr\n"
+    "  --probe_volumes  labelled training volumes of the linear probe (default 20)\n"
+    "  --untrained      the model's network with seeded random weights instead of its own\n";
+
+struct Case {
+  Tensor image;   // [1, 1, S, S, S] in [0, 1], in the middle of the crop
+  Tensor labels;  // [S, S, S] int64
+  Tensor inside;  // [S, S, S] bool: the volume, not its padding
+};
+
+[[noreturn]] void Fail(const std::string& message) {
+  std::fprintf(stderr, "gvsl_pretraining_eval: %s\n", message.c_str());
+  std::exit(1);
+}
+
+template <typename T>
+T Checked(absl::StatusOr<T> value) {
+  if (!value.ok()) Fail(std::string(value.status().message()));
+  return *std::move(value);
+}
+
+Case ReadCase(const std::string& folder, int id, const gvsl::ModelCard& card) {
+  char name[64];
+  std::snprintf(name, sizeof(name), "/hippocampus_%03d.nii.gz", id);
+  gvsl::Volume image = Checked(gvsl::ReadVolume(folder + "/images" + name));
+  gvsl::ReadOptions as_labels;
+  as_labels.kind = gvsl::VolumeKind::kLabels;
+  gvsl::Volume labels = Checked(gvsl::ReadVolume(folder + "/labels" + name, as_labels));
+  image.set_modality("MR");
+  const auto preprocessor = Checked(gvsl::Preprocessor::Make(image, card));
+  const gvsl::Grid& grid = preprocessor.grid();
+  const int64_t side = card.crop;
+  std::array<int64_t, 3> begin;  // columns, rows, slices
+  for (int axis = 0; axis < 3; ++axis) {
+    if (grid.size[axis] > side)
+      Fail(absl::StrCat("volume ", id, " is larger than the model's crop"));
+    begin[axis] = -((side - grid.size[axis]) / 2);
+  }
+  Case result;
+  result.image = torch::zeros({1, 1, side, side, side});
+  preprocessor.Box(begin, {side, side, side}, result.image.data_ptr<float>());
+  gvsl::Volume moved =
+      Checked(gvsl::Resample(labels, grid, gvsl::Interpolation::kNearest, labels.type()));
+  moved = Checked(gvsl::CropOrPad(moved, begin, {side, side, side}));
+  result.labels = torch::zeros({side, side, side}, torch::kLong);
+  gvsl::VisitVoxelType(moved.type(), [&](auto zero) {
+    using T = decltype(zero);
+    std::copy_n(moved.voxels<T>(), moved.voxel_count(), result.labels.data_ptr<int64_t>());
+  });
+  result.inside = torch::zeros({side, side, side}, torch::kBool);
+  Tensor box = result.inside;
+  for (int axis = 0; axis < 3; ++axis)
+    box = box.narrow(axis, -begin[2 - axis], grid.size[2 - axis]);
+  box.fill_(true);
+  return result;
+}
+
+double Dice(const Tensor& a, const Tensor& b, int64_t label) {
+  const Tensor x = a == label, y = b == label;
+  const double both = x.logical_and(y).sum().item<double>();
+  return 2 * both / std::max(1.0, x.sum().item<double>() + y.sum().item<double>());
+}
+
+// Labels 1 and 2, then what else is told of a pair.
+struct Mean {
+  std::array<double, 4> sum{};
+  int64_t count = 0;
+  void Add(const std::array<double, 4>& values) {
+    for (int i = 0; i < 4; ++i) sum[i] += values[i];
+    ++count;
+  }
+  double operator[](int i) const { return sum[i] / static_cast<double>(count); }
+};
+
+Tensor Dense(gvsl::GvslNetwork& network, const Case& c) {
+  return network->unet->forward(c.image).dense[0];  // [C, S, S, S]
+}
+
+// [N, C] of the voxels inside the volume, and their labels.
+std::pair<Tensor, Tensor> VoxelsOf(gvsl::GvslNetwork& network, const Case& c) {
+  const Tensor index = c.inside.flatten().nonzero().flatten();
+  return {Dense(network, c).flatten(1).index_select(1, index).t().contiguous(),
+          c.labels.flatten().index_select(0, index)};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<std::string> places;
+  int64_t probe_volumes = 20, untrained = -1;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--probe_volumes" && i + 1 < argc) {
+      probe_volumes = std::atoll(argv[++i]);
+    } else if (word == "--untrained" && i + 1 < argc) {
+      untrained = std::atoll(argv[++i]);
+    } else {
+      places.push_back(word);
+    }
+  }
+  if (places.size() != 2) {
+    std::fputs(kUsage, stderr);
+    return 2;
+  }
+  if (!gvsl::InitializeLibTorch({"cpu", 0}).ok()) return 1;
+  gvsl::LoadedModel model = Checked(gvsl::LoadModel(places[0]));
+  if (untrained >= 0) {
+    model.state = gvsl::InitialState(model.card.widths, static_cast<uint64_t>(untrained));
+  }
+  gvsl::GvslNetwork network(model.card);
+  if (!network->LoadState(model.state).ok()) Fail("the weights do not fit");
+  const torch::NoGradGuard no_grad;
+  const std::string volumes = places[1] + "/volumes/hippocampus_mr";
+
+  std::ifstream pairs_file(places[1] + "/registration_pairs.json");
+  const auto pairs =
+      nlohmann::json::parse(pairs_file, nullptr, false)["hippocampus_inter_subject"]["pairs"];
+  std::map<int, Case> cases;
+  const auto get = [&](int id) -> const Case& {
+    auto found = cases.find(id);
+    if (found == cases.end()) found = cases.emplace(id, ReadCase(volumes, id, model.card)).first;
+    return found->second;
+  };
+  Mean before, affine, after;
+  for (const auto& pair : pairs) {
+    const Case &fixed = get(pair["fixed_id"]), &moving = get(pair["moving_id"]);
+    const gvsl::GvslOutput output = network->forward(fixed.image, moving.image);
+    const at::IntArrayRef size = fixed.labels.sizes();
+    const Tensor one_hot = torch::one_hot(moving.labels, 3).permute({3, 0, 1, 2}).unsqueeze(0);
+    const auto carried = [&](const Tensor& points) {
+      return gvsl::SampleAt(one_hot.to(torch::kFloat), points)[0].argmax(0);
+    };
+    const Tensor grid = gvsl::VoxelGrid(size, fixed.image.options());
+    const Tensor by_affine = carried(gvsl::TransformPoints(grid, output.affine, size));
+    const Tensor by_both = carried(output.fixed_to_moving);
+    const auto ncc = [&](const Tensor& image) {
+      return gvsl::LocalCorrelation(image, fixed.image).item<double>();
+    };
+    before.Add({Dice(fixed.labels, moving.labels, 1), Dice(fixed.labels, moving.labels, 2),
+                ncc(moving.image), 0});
+    affine.Add({Dice(fixed.labels, by_affine, 1), Dice(fixed.labels, by_affine, 2),
+                ncc(output.moving_affine), 0});
+    after.Add({Dice(fixed.labels, by_both, 1), Dice(fixed.labels, by_both, 2), ncc(output.warped),
+               gvsl::FoldingPercent(output.flow)});
+  }
+  std::printf(
+      "| %zu pairs | Dice label 1 | label 2 | local NCC | folding %% |\n|---|---|---|---|---|\n",
+      pairs.size());
+  std::printf("| before | %.4f | %.4f | %.4f | |\n", before[0], before[1], before[2]);
+  std::printf("| affine | %.4f | %.4f | %.4f | |\n", affine[0], affine[1], affine[2]);
+  std::printf("| affine and deformable | %.4f | %.4f | %.4f | %.4f |\n", after[0], after[1],
+              after[2], after[3]);
+
+  // The probe: one 1x1x1 convolution and softmax on the frozen, standardised features.
+  std::vector<int> training, validation;
+  std::ifstream table(volumes + "/cases.csv");
+  std::string line;
+  std::getline(table, line);
+  while (std::getline(table, line)) {
+    std::stringstream fields(line);
+    std::string id, group, split;
+    std::getline(fields, id, ',');
+    std::getline(fields, group, ',');
+    std::getline(fields, split, ',');
+    (split == "train" ? training : validation).push_back(std::stoi(id));
+  }
+  if (static_cast<int64_t>(training.size()) > probe_volumes) {
+    training.resize(static_cast<size_t>(probe_volumes));
+  }
+  std::vector<Tensor> features, labels;
+  for (int id : training) {
+    auto [x, y] = VoxelsOf(network, get(id));
+    features.push_back(x);
+    labels.push_back(y);
+  }
+  Tensor x = torch::cat(features);
+  const Tensor y = torch::cat(labels);
+  const Tensor mean = x.mean(0), deviation = x.std(0) + 1e-6;
+  x = (x - mean) / deviation;
+  torch::manual_seed(0);
+  torch::nn::Linear probe(x.size(1), 3);
+  {
+    const torch::AutoGradMode with_grad(true);
+    torch::optim::Adam optimizer(probe->parameters(), torch::optim::AdamOptions(0.05));
+    const Tensor target = torch::one_hot(y, 3).to(torch::kFloat);
+    for (int step = 0; step < 300; ++step) {
+      const Tensor logits = probe->forward(x);
+      const Tensor share = logits.softmax(1);
+      // Cross-entropy and soft Dice, as usual where most voxels are background.
+      const Tensor dice = 1 - (2 * (share * target).sum(0) / (share.sum(0) + target.sum(0)));
+      const Tensor loss =
+          torch::nn::functional::cross_entropy(logits, y) + dice.slice(0, 1, 3).mean();
+      optimizer.zero_grad();
+      loss.backward();
+      optimizer.step();
+    }
+  }
+  Mean probed;
+  for (int id : validation) {
+    const auto [features_of, labels_of] = VoxelsOf(network, get(id));
+    const Tensor predicted = probe->forward((features_of - mean) / deviation).argmax(1);
+    probed.Add({Dice(predicted, labels_of, 1), Dice(predicted, labels_of, 2), 0, 0});
+  }
+  std::printf(
+      "\nlinear probe on %zu volumes, %zu validation volumes: Dice label 1 %.4f, label 2 %.4f\n",
+      training.size(), validation.size(), probed[0], probed[1]);
+  return 0;
+}

@@ -1,0 +1,560 @@
+#include "model/trainer.h"
+
+#include <sys/resource.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <mutex>
+
+#include "absl/strings/str_cat.h"
+#include "imaging/status_reason.h"
+#include "model/augmentation.h"
+#include "model/checkpoint.h"
+#include "model/losses.h"
+#include "model/objective.h"
+#include "model/optimizer.h"
+#include "model/pair_loader.h"
+#include "model/state.h"
+
+namespace gvsl {
+namespace {
+
+using torch::Tensor;
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kValidationSeed = 0x76616C6964;  // the same pairs in every run and validation
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+int64_t PeakMemory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+// total, similarity, smoothness, restoration as one float32 tensor, so that they cross once.
+Tensor Stacked(const LossTensors& losses) {
+  const auto value = [&](const Tensor& loss) {
+    return loss.defined() ? loss.detach() : torch::zeros_like(losses.total);
+  };
+  return torch::stack({value(losses.total), value(losses.similarity), value(losses.smoothness),
+                       value(losses.restoration)});
+}
+
+LossValues ValuesOf(const Tensor& stacked) {
+  const Tensor on_host = stacked.to(torch::kCPU, torch::kDouble);
+  const double* v = on_host.data_ptr<double>();
+  return {v[0], v[1], v[2], v[3]};
+}
+
+std::vector<float> CentralSlice(const Tensor& image) {
+  if (!image.defined()) return {};
+  const Tensor slice =
+      image[0][0][image.size(2) / 2].detach().to(torch::kCPU, torch::kFloat).contiguous();
+  return std::vector<float>(slice.data_ptr<float>(), slice.data_ptr<float>() + slice.numel());
+}
+
+// LibTorch throws; nothing does beyond this room.
+template <typename F>
+auto Guarded(F&& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(
+        "out of memory; use a smaller crop or batch, or accumulate over more passes");
+  } catch (const std::exception& error) {
+    const std::string what = std::string(error.what()).substr(0, 300);
+    if (what.find("out of memory") != std::string::npos ||
+        what.find("can't allocate") != std::string::npos) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "out of memory; use a smaller crop or batch, or accumulate over more passes (", what,
+          ")"));
+    }
+    return absl::InternalError(absl::StrCat("LibTorch: ", what));
+  }
+}
+
+absl::Status Cancelled() { return absl::CancelledError("stopped"); }
+
+}  // namespace
+
+struct Trainer::Impl {
+  Impl(const TrainingSetup& s, TrainingObserver& o, RankGroup* g)
+      : setup(s), options(setup.options), observer(o), group(g), device(setup.device) {}
+
+  const TrainingSetup setup;
+  const TrainingOptions& options;
+  TrainingObserver& observer;
+  RankGroup* const group;
+  const at::Device device;
+  std::array<double, 3> spacing_mm{};  // along D, H, W
+  VolumeSet training, validation;
+  GvslNetwork network{nullptr};
+  GvslNetwork served_network{
+      nullptr};          // with the averaged weights; `network` itself without an average
+  StateDict parameters;  // shared with the network
+
+  // Guards what a checkpoint holds: it is only changed under it, a step at a time.
+  std::mutex state_mutex;
+  std::unique_ptr<Adam> optimizer;
+  int64_t step = 0;
+  int64_t checkpointed_step = -1;
+  int64_t validated_step = 0;
+  double best_score = std::numeric_limits<double>::infinity();
+  int64_t validations_since_best = 0;
+  bool stopped = false;
+
+  std::string resumed_from;
+  LossValues last_losses;
+  std::unique_ptr<ValidationReport> last_validation;
+  // Since the last report.
+  Clock::time_point report_start;
+  double waited = 0, paused = 0;  // seconds: for data; for validation, pictures, checkpoints
+  int64_t steps_since_report = 0;
+
+  int rank() const { return group != nullptr ? group->rank() : 0; }
+  int ranks() const { return group != nullptr ? group->size() : 1; }
+  bool leads() const { return rank() == 0; }
+  std::string Path(const char* name) const {
+    return (std::filesystem::path(setup.folder) / name).string();
+  }
+  int64_t pass_size() const {
+    return options.optimization.batch_size / (ranks() * options.optimization.accumulation);
+  }
+
+  absl::Status Prepare();
+  absl::Status Cache(const std::vector<SourceVolume>& sources, VolumeCache& cache, VolumeSet& set);
+  absl::Status Barrier();
+  absl::StatusOr<TrainingResult> Run();
+  absl::StatusOr<Tensor> Gradients(PairLoader& loader);
+  absl::Status FinishStep(const Tensor& losses);
+  absl::Status Report(double norm);
+  absl::Status Upkeep();
+  absl::StatusOr<bool> EnoughValidations();
+  GvslNetwork ServedNetwork();
+  absl::Status Validate();
+  absl::Status ShowPicture();
+  absl::Status WriteCheckpointLocked();
+  absl::Status WriteModel(const char* name);
+  PairBatch ValidationPair(int64_t pair) const;
+};
+
+absl::Status Trainer::Impl::Prepare() {
+  const OptimizationOptions& o = options.optimization;
+  if (o.batch_size % (ranks() * o.accumulation) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "optimization.batch_size: ", o.batch_size, " cannot be shared by ", ranks(), " ranks and ",
+        o.accumulation, " passes; take a multiple of ", ranks() * o.accumulation));
+  }
+  if (!options.method.z_matching && !options.method.fundament) {
+    return absl::InvalidArgumentError(
+        "method: with neither z_matching nor fundament there is nothing to learn");
+  }
+  for (int axis = 0; axis < 3; ++axis) spacing_mm[axis] = setup.card.spacing_mm[2 - axis];
+  VolumeCache cache(setup.cache_folder, setup.cache_bytes);
+  if (absl::Status status = Cache(setup.training, cache, training); !status.ok()) return status;
+  if (absl::Status status = Cache(setup.validation, cache, validation); !status.ok()) return status;
+  if (training.size() < 2) {
+    return absl::InvalidArgumentError("data: at least two training volumes are needed");
+  }
+  if (validation.size() == 1) {
+    return absl::InvalidArgumentError("data: validation needs two volumes, or none");
+  }
+
+  network = GvslNetwork(setup.card);
+  StateDict weights;
+  if (setup.initial_model_path.empty()) {
+    weights = InitialState(setup.card.widths, o.seed);
+  } else {
+    auto model = LoadModel(setup.initial_model_path);
+    if (!model.ok()) return model.status();
+    weights = std::move(model->state);
+  }
+  if (absl::Status status = network->LoadState(weights); !status.ok()) return status;
+  network->to(device);
+  network->set_affine_head(options.method.affine_head);
+  for (const auto& parameter : network->named_parameters()) {
+    parameters.emplace_back(parameter.key(), parameter.value());
+  }
+  optimizer = std::make_unique<Adam>(parameters, o);
+  served_network = network;
+  if (o.ema_decay > 0) {
+    served_network = GvslNetwork(setup.card);
+    served_network->to(device);
+    served_network->set_affine_head(options.method.affine_head);
+  }
+
+  std::vector<std::string> warnings;
+  auto checkpoint = ReadLastCheckpoint(Path("checkpoints"), setup.run_digest,
+                                       [&](const std::string& text) { warnings.push_back(text); });
+  if (!checkpoint.ok()) return checkpoint.status();
+  if (leads()) {
+    for (const std::string& text : warnings) {
+      if (absl::Status status = observer.Warning(text); !status.ok()) return status;
+    }
+  }
+  if (checkpoint->has_value()) {
+    if (absl::Status s = optimizer->Load((*checkpoint)->state, (*checkpoint)->step); !s.ok())
+      return s;
+    step = checkpointed_step = (*checkpoint)->step;
+    best_score = (*checkpoint)->best_score;
+    validations_since_best = (*checkpoint)->validations_since_best;
+    validated_step = (*checkpoint)->validated_step;
+    resumed_from = CheckpointName(step);
+  }
+  return Barrier();
+}
+
+// Ranks share the preprocessing; each then maps all.
+absl::Status Trainer::Impl::Cache(const std::vector<SourceVolume>& sources, VolumeCache& cache,
+                                  VolumeSet& set) {
+  for (size_t i = 0; i < sources.size(); ++i) {
+    if (static_cast<int>(i % static_cast<size_t>(ranks())) != rank()) continue;
+    if (auto volume = cache.Get(sources[i], setup.card); !volume.ok()) return volume.status();
+  }
+  if (absl::Status status = Barrier(); !status.ok()) return status;
+  for (const SourceVolume& source : sources) {
+    auto volume = cache.Get(source, setup.card);
+    if (!volume.ok()) return volume.status();
+    set.push_back(*std::move(volume));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Impl::Barrier() {
+  if (group == nullptr) return absl::OkStatus();
+  Tensor nothing = torch::zeros({1}, at::TensorOptions(device).dtype(torch::kFloat));
+  return group->Sum(nothing);
+}
+
+absl::StatusOr<TrainingResult> Trainer::Impl::Run() {
+  if (leads()) {
+    StartReport start;
+    start.step = step;
+    start.device = setup.device;
+    start.checkpoint = resumed_from;
+    for (const auto& [name, tensor] : parameters) start.parameter_count += tensor.numel();
+    if (absl::Status status = observer.Started(start); !status.ok()) return status;
+  }
+  const OptimizationOptions& o = options.optimization;
+  PairLoaderOptions loading;
+  loading.crop = options.crop;
+  loading.margin = CropMargin(options);
+  loading.seed = o.seed;
+  loading.batch_size = o.batch_size;
+  loading.pass_size = pass_size();
+  loading.passes = o.accumulation;
+  loading.first_sample = rank() * o.accumulation * pass_size();
+  loading.first_step = step;
+  loading.threads = setup.loader_threads;
+  PairLoader loader(training, loading);
+
+  report_start = Clock::now();
+  TrainingResult result;
+  while (true) {
+    const auto start = Clock::now();
+    if (step > 0) {
+      if (leads()) {
+        if (absl::Status status = Upkeep(); !status.ok()) return status;
+      }
+      auto enough = EnoughValidations();
+      if (!enough.ok()) return enough.status();
+      result.stopped_early = *enough;
+    }
+    if (step >= o.steps || result.stopped_early) break;
+    paused += SecondsSince(start);
+    auto losses = Gradients(loader);
+    if (!losses.ok()) return losses.status();
+    if (absl::Status status = FinishStep(*losses); !status.ok()) return status;
+  }
+  result.step = step;
+  result.model = std::isfinite(best_score) ? "best.safetensors" : "last.safetensors";
+  if (leads()) {
+    if (absl::Status status = WriteModel("last.safetensors"); !status.ok()) return status;
+  }
+  return result;
+}
+
+// What is due after the last finished step. Done again where a run was ended in its midst.
+absl::Status Trainer::Impl::Upkeep() {
+  const UpkeepOptions& upkeep = options.upkeep;
+  const bool last = step == options.optimization.steps;
+  if (!validation.empty() && validated_step != step &&
+      (step % upkeep.validate_every == 0 || last)) {
+    if (absl::Status status = Validate(); !status.ok()) return status;
+  }
+  if (checkpointed_step == step) return absl::OkStatus();
+  if (step % upkeep.picture_every == 0 || last) {
+    if (absl::Status status = ShowPicture(); !status.ok()) return status;
+  }
+  if (step % upkeep.checkpoint_every == 0 || last) {
+    const std::lock_guard<std::mutex> lock(state_mutex);
+    if (stopped) return Cancelled();
+    return WriteCheckpointLocked();
+  }
+  return absl::OkStatus();
+}
+
+// Early stopping: rank 0 knows, all ranks hear it.
+absl::StatusOr<bool> Trainer::Impl::EnoughValidations() {
+  const UpkeepOptions& upkeep = options.upkeep;
+  if (upkeep.early_stopping <= 0 || step % upkeep.validate_every != 0) return false;
+  const bool enough = leads() && validations_since_best >= upkeep.early_stopping;
+  if (group == nullptr) return enough;
+  Tensor vote =
+      torch::full({1}, enough ? 1.0f : 0.0f, at::TensorOptions(device).dtype(torch::kFloat));
+  if (absl::Status status = group->Sum(vote); !status.ok()) return status;
+  return vote.item<float>() > 0;
+}
+
+// Leaves the whole batch's mean gradients with the parameters, and returns its mean losses.
+absl::StatusOr<Tensor> Trainer::Impl::Gradients(PairLoader& loader) {
+  for (const auto& [name, parameter] : parameters) {
+    Tensor gradient = parameter.grad();
+    if (gradient.defined()) gradient.zero_();
+  }
+  Tensor sum;
+  for (int64_t pass = 0; pass < options.optimization.accumulation; ++pass) {
+    const auto asked = Clock::now();
+    const PairBatch batch = loader.Next();
+    waited += SecondsSince(asked);
+    const TrainingImages images = Augment(batch, options, device);
+    const ObjectiveResult result = ComputeObjective(network, images, options, spacing_mm);
+    result.losses.total.backward();
+    sum = sum.defined() ? sum + Stacked(result.losses) : Stacked(result.losses);
+  }
+  const double share = 1.0 / static_cast<double>(options.optimization.accumulation * ranks());
+  if (group == nullptr) {
+    if (share != 1) {
+      for (const auto& [name, parameter] : parameters) {
+        Tensor gradient = parameter.grad();
+        if (gradient.defined()) gradient.mul_(share);
+      }
+    }
+    return sum * share;
+  }
+  // One message for everything.
+  std::vector<Tensor> flat = {sum.view({-1})};
+  for (const auto& [name, parameter] : parameters) {
+    if (parameter.grad().defined()) flat.push_back(parameter.grad().view({-1}));
+  }
+  Tensor all = torch::cat(flat);
+  if (absl::Status status = group->Sum(all); !status.ok()) return status;
+  all.mul_(share);
+  int64_t at = sum.numel();
+  for (const auto& [name, parameter] : parameters) {
+    Tensor gradient = parameter.grad();
+    if (!gradient.defined()) continue;
+    gradient.copy_(all.narrow(0, at, gradient.numel()).view(gradient.sizes()));
+    at += gradient.numel();
+  }
+  return all.narrow(0, 0, sum.numel()).clone();
+}
+
+absl::Status Trainer::Impl::FinishStep(const Tensor& losses) {
+  const OptimizationOptions& o = options.optimization;
+  last_losses = ValuesOf(losses);
+  const double norm = ClipGradients(parameters, o.clip_norm);
+  if (!std::isfinite(last_losses.total) || !std::isfinite(norm)) {
+    return WithReason(absl::DataLossError(absl::StrCat(
+                          "the loss or its gradient is no longer finite at step ", step + 1,
+                          "; use a lower learning rate, a warm-up, or clip_norm")),
+                      "DIVERGED");
+  }
+  {
+    const std::lock_guard<std::mutex> lock(state_mutex);
+    if (stopped) return Cancelled();
+    optimizer->Step(LearningRate(o, step));
+    ++step;
+  }
+  ++steps_since_report;
+  const bool due = step % options.upkeep.report_every == 0 || step == 1 || step == o.steps;
+  return leads() && due ? Report(norm) : absl::OkStatus();
+}
+
+absl::Status Trainer::Impl::Report(double norm) {
+  StepReport report;
+  report.step = step;
+  report.losses = last_losses;
+  report.learning_rate = LearningRate(options.optimization, step - 1);
+  report.gradient_norm = norm;
+  const double seconds = std::max(1e-9, SecondsSince(report_start) - paused);
+  report.steps_per_second = static_cast<double>(steps_since_report) / seconds;
+  report.data_wait_share = waited / seconds;
+  report.memory_bytes = PeakMemory();
+  report_start = Clock::now();
+  waited = paused = 0;
+  steps_since_report = 0;
+  return observer.Step(report);
+}
+
+PairBatch Trainer::Impl::ValidationPair(int64_t pair) const {
+  PairLoaderOptions drawing;
+  drawing.crop = options.crop;
+  drawing.seed = kValidationSeed;
+  drawing.batch_size = options.upkeep.validation_pairs;
+  // A run without validation shows training volumes.
+  const VolumeSet& volumes = validation.empty() ? training : validation;
+  const Pair drawn = DrawPair(volumes, drawing, 0, pair);
+  PairBatch batch;
+  batch.a = torch::empty({1, 1, options.crop, options.crop, options.crop});
+  batch.b = torch::empty_like(batch.a);
+  const std::array<int64_t, 3> sides = {options.crop, options.crop, options.crop};
+  volumes[drawn.a]->Read(drawn.a_begin, sides, batch.a.data_ptr<float>());
+  volumes[drawn.b]->Read(drawn.b_begin, sides, batch.b.data_ptr<float>());
+  return batch;
+}
+
+GvslNetwork Trainer::Impl::ServedNetwork() {
+  if (!served_network.is_empty() && options.optimization.ema_decay > 0) {
+    const StateDict average = optimizer->served();
+    served_network->LoadState(average).IgnoreError();  // of the same card
+  }
+  return served_network;
+}
+
+absl::Status Trainer::Impl::Validate() {
+  const torch::NoGradGuard no_grad;
+  GvslNetwork served = ServedNetwork();
+  // Aligned as it is used, from the plain image; restored from a distorted one.
+  TrainingOptions alignment = options, restoration = options;
+  alignment.method.fundament = false;
+  restoration.method.z_matching = false;
+  ValidationReport report;
+  report.step = step;
+  Tensor sum = torch::zeros({4}, at::TensorOptions(device).dtype(torch::kFloat));
+  for (int64_t pair = 0; pair < options.upkeep.validation_pairs; ++pair) {
+    const PairBatch batch = ValidationPair(pair);
+    TrainingImages images;
+    images.a = images.distorted = batch.a.to(device);
+    images.b = batch.b.to(device);
+    LossTensors losses;
+    if (options.method.z_matching) {
+      const ObjectiveResult aligned = ComputeObjective(served, images, alignment, spacing_mm);
+      losses = aligned.losses;
+      report.ncc_before +=
+          LocalCorrelation(images.b, images.a, options.method.ncc_window).item<double>();
+      report.ncc_after += 1 - losses.similarity.item<double>();
+      report.folding_percent += FoldingPercent(aligned.output.flow);
+    }
+    if (options.method.fundament) {
+      images.distorted =
+          Distort(images.a, options.augmentation, {kValidationSeed + static_cast<uint64_t>(pair)});
+      const LossTensors restored = ComputeObjective(served, images, restoration, spacing_mm).losses;
+      losses.restoration = restored.restoration;
+      losses.total = losses.total.defined() ? losses.total + restored.total : restored.total;
+    }
+    sum += Stacked(losses);
+  }
+  const double pairs = static_cast<double>(options.upkeep.validation_pairs);
+  report.losses = ValuesOf(sum / pairs);
+  report.ncc_before /= pairs;
+  report.ncc_after /= pairs;
+  report.folding_percent /= pairs;
+  report.best = report.losses.total < best_score;
+  last_validation = std::make_unique<ValidationReport>(report);
+  if (report.best) {
+    if (absl::Status status = WriteModel("best.safetensors"); !status.ok()) return status;
+  }
+  {
+    const std::lock_guard<std::mutex> lock(state_mutex);
+    if (stopped) return Cancelled();
+    if (report.best) best_score = report.losses.total;
+    validations_since_best = report.best ? 0 : validations_since_best + 1;
+    validated_step = step;
+  }
+  return observer.Validation(report);
+}
+
+absl::Status Trainer::Impl::ShowPicture() {
+  const torch::NoGradGuard no_grad;
+  GvslNetwork served = ServedNetwork();
+  const PairBatch batch = ValidationPair(0);
+  TrainingImages images;
+  images.a = batch.a.to(device);
+  if (options.method.z_matching) images.b = batch.b.to(device);
+  images.distorted = options.method.fundament
+                         ? Distort(images.a, options.augmentation, {kValidationSeed})
+                         : images.a;
+  const GvslOutput output = ComputeObjective(served, images, options, spacing_mm).output;
+  PictureReport report;
+  report.step = step;
+  report.rows = report.columns = options.crop;
+  report.a = CentralSlice(images.a);
+  if (options.method.fundament) {
+    report.distorted = CentralSlice(images.distorted);
+    report.restored = CentralSlice(output.restored);
+  }
+  if (options.method.z_matching) {
+    report.b = CentralSlice(images.b);
+    report.warped = CentralSlice(output.warped);
+    const Tensor spacing = torch::tensor({spacing_mm[0], spacing_mm[1], spacing_mm[2]})
+                               .to(output.flow.options())
+                               .view({1, 3, 1, 1, 1});
+    report.displacement = CentralSlice((output.flow * spacing).norm(2, {1}, true));
+  }
+  return observer.Picture(report);
+}
+
+absl::Status Trainer::Impl::WriteCheckpointLocked() {
+  const auto start = Clock::now();
+  gvsl::Checkpoint checkpoint;
+  checkpoint.step = step;
+  checkpoint.best_score = best_score;
+  checkpoint.validations_since_best = validations_since_best;
+  checkpoint.validated_step = validated_step;
+  checkpoint.run_digest = setup.run_digest;
+  checkpoint.state = optimizer->State();
+  absl::Status status =
+      WriteCheckpoint(Path("checkpoints"), checkpoint, options.upkeep.keep_checkpoints);
+  if (!status.ok()) return status;
+  checkpointed_step = step;
+  return observer.Checkpoint({step, CheckpointName(step), SecondsSince(start)});
+}
+
+absl::Status Trainer::Impl::WriteModel(const char* name) {
+  LoadedModel model;
+  model.card = setup.card;
+  for (const auto& [key, tensor] : optimizer->served()) {
+    model.state.emplace_back(key, tensor.detach().to(torch::kCPU));
+  }
+  if (setup.provenance) {
+    model.card.provenance = setup.provenance(step, last_losses, last_validation.get());
+  }
+  return SaveModel(model, Path(name));
+}
+
+Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Trainer::~Trainer() = default;
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Make(const TrainingSetup& setup,
+                                                       TrainingObserver& observer,
+                                                       RankGroup* group) {
+  return Guarded([&]() -> absl::StatusOr<std::unique_ptr<Trainer>> {
+    auto impl = std::make_unique<Impl>(setup, observer, group);
+    if (absl::Status status = impl->Prepare(); !status.ok()) return status;
+    return std::unique_ptr<Trainer>(new Trainer(std::move(impl)));
+  });
+}
+
+absl::StatusOr<TrainingResult> Trainer::Run() {
+  return Guarded([&] { return impl_->Run(); });
+}
+
+absl::StatusOr<int64_t> Trainer::Stop() {
+  return Guarded([&]() -> absl::StatusOr<int64_t> {
+    const std::lock_guard<std::mutex> lock(impl_->state_mutex);
+    impl_->stopped = true;
+    if (impl_->leads() && impl_->step > 0 && impl_->checkpointed_step != impl_->step) {
+      if (absl::Status status = impl_->WriteCheckpointLocked(); !status.ok()) return status;
+    }
+    return impl_->step;
+  });
+}
+
+}  // namespace gvsl

@@ -1,0 +1,260 @@
+// gvsl-trainer: runs the pre-training job of a folder (docs/adr/0006-job-folder.md).
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "imaging/status_reason.h"
+#include "model/extractor.h"
+#include "trainer/event_log.h"
+#include "trainer/folder_lock.h"
+#include "trainer/job_observer.h"
+#include "trainer/rank_group.h"
+#include "trainer/task.h"
+#include "trainer/tensorboard.h"
+
+namespace gvsl {
+namespace {
+
+constexpr char kUsage[] =
+    "usage: gvsl-trainer JOB_FOLDER\n"
+    "Runs the pre-training job that JOB_FOLDER/task.textproto describes, from its last checkpoint "
+    "if\n"
+    "there is one. SIGTERM: writes a checkpoint and leaves. gvsld starts it; by hand:\n"
+    "  gvsl-trainer data/jobs/3f2a91c0\n";
+
+enum ExitCode { kDone = 0, kFailed = 1, kUsageError = 2, kInUse = 3 };
+
+int Complain(const absl::Status& status) {
+  std::fprintf(stderr, "gvsl-trainer: %s\n", std::string(status.message()).c_str());
+  return kFailed;
+}
+
+// Whether starting again from the last checkpoint may help without anyone's doing.
+bool Retryable(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kUnavailable ||
+         status.code() == absl::StatusCode::kInternal;
+}
+
+std::string Advice(const absl::Status& status) {
+  std::string message(status.message());
+  if (ReasonOf(status) == "DISK_FULL") {
+    message += "; free space, then resume the job: it goes on from its last checkpoint";
+  }
+  return message;
+}
+
+// What the signal's thread needs of a run that may not have begun.
+struct Shared {
+  std::mutex mutex;
+  Trainer* trainer = nullptr;
+  Peers peers;
+};
+
+v1::JobEvent Ended(v1::JobEvent::Ended::Outcome outcome, int64_t step, const std::string& message) {
+  v1::JobEvent event;
+  event.mutable_ended()->set_outcome(outcome);
+  event.mutable_ended()->set_step(step);
+  event.mutable_ended()->set_message(message);
+  return event;
+}
+
+// A handler that writes to a pipe, since libraries have started threads of their own before main,
+// in which no signal can be blocked.
+int signal_pipe[2];
+void OnSignal(int number) {
+  const char byte = static_cast<char>(number);
+  if (write(signal_pipe[1], &byte, 1) < 0) _exit(kFailed);
+}
+
+absl::Status CatchSignals() {
+  if (pipe2(signal_pipe, O_CLOEXEC) != 0) return absl::InternalError("no pipe for signals");
+  struct sigaction action {};
+  action.sa_handler = OnSignal;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return absl::OkStatus();
+}
+
+// Waits for SIGTERM; keeps the last finished step and ends the process, while the step under way
+// goes on computing what nobody will see.
+void StopOnSignal(Shared& shared, EventLog& events) {
+  char received = 0;
+  while (read(signal_pipe[0], &received, 1) != 1) {
+  }
+  std::fprintf(stderr, "signal %d: stopping\n", received);
+  int64_t step = 0;
+  absl::Status status;
+  shared.mutex.lock();  // to the end: the run is not ended from two sides
+  if (shared.trainer != nullptr) {
+    auto stopped = shared.trainer->Stop();
+    status = stopped.status();
+    if (stopped.ok()) step = *stopped;
+  }
+  if (status.ok()) {
+    status = events.Append(Ended(v1::JobEvent::Ended::STOPPED, step, ""), true);
+  } else {
+    auto event = Ended(v1::JobEvent::Ended::FAILED, step, Advice(status));
+    (void)events.Append(event, true);
+  }
+  shared.peers.Kill();
+  _exit(status.ok() ? kDone : Complain(status));
+}
+
+absl::StatusOr<TrainingResult> Train(const v1::TrainingTask& task, const std::string& folder,
+                                     Shared& shared, JobObserver& observer, int size) {
+  auto setup = SetupOf(task, folder);
+  if (!setup.ok()) return setup.status();
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int threads = task.threads() > 0 ? task.threads() : std::max(1, cores / size);
+  auto device = InitializeLibTorch({task.device().empty() ? "auto" : task.device(), threads});
+  if (!device.ok()) return device.status();
+  setup->device = *device;
+  setup->loader_threads = *device == "cpu" ? 1 : std::clamp(threads / 2, 1, 8);
+
+  std::unique_ptr<RankGroup> group;
+  if (size > 1) {
+    if (*device != "cpu") {
+      return absl::InvalidArgumentError(
+          "optimization.world_size: several ranks need the CPU in this build; take one on CUDA");
+    }
+    const std::string store = absl::StrCat(folder, "/ranks-", getpid());
+    std::error_code ignored;
+    std::filesystem::remove(store, ignored);
+    absl::Status started;
+    {
+      const std::lock_guard<std::mutex> lock(shared.mutex);
+      started = shared.peers.Start(folder, store, size);
+    }
+    if (!started.ok()) return started;
+    auto joined = JoinRanks(store, 0, size);
+    std::filesystem::remove(store, ignored);
+    if (!joined.ok()) return joined.status();
+    group = *std::move(joined);
+  }
+  auto trainer = Trainer::Make(*setup, observer, group.get());
+  if (!trainer.ok()) return trainer.status();
+  {
+    const std::lock_guard<std::mutex> lock(shared.mutex);
+    shared.trainer = trainer->get();
+  }
+  auto result = (*trainer)->Run();
+  const std::lock_guard<std::mutex> lock(
+      shared.mutex);  // held for good by a signal that came first
+  shared.trainer = nullptr;
+  return result;
+}
+
+int Lead(const std::string& folder) {
+  if (absl::Status status = CatchSignals(); !status.ok()) return Complain(status);
+  auto lock = FolderLock::Take(folder);
+  if (!lock.ok()) {
+    Complain(lock.status());
+    return lock.status().code() == absl::StatusCode::kFailedPrecondition ? kInUse : kFailed;
+  }
+  auto events = EventLog::Open(folder + "/events.jsonl");
+  if (!events.ok()) return Complain(events.status());
+  Shared shared;
+  std::thread([&] { StopOnSignal(shared, **events); }).detach();
+
+  const auto fail = [&](const absl::Status& status) {
+    auto event = Ended(v1::JobEvent::Ended::FAILED, 0, Advice(status));
+    event.mutable_ended()->set_retryable(Retryable(status));
+    (void)(*events)->Append(event, true);
+    return Complain(status);
+  };
+  auto task = ReadTask(folder);
+  if (!task.ok()) return fail(task.status());
+  auto tensorboard = TensorboardWriter::Open(folder + "/tensorboard");
+  if (!tensorboard.ok()) return fail(tensorboard.status());
+  JobObserver observer(folder, **events, **tensorboard);
+  const int size = std::max(1, task->spec().optimization().world_size());
+  auto result = Train(*task, folder, shared, observer, size);
+  // From here on a signal finds the mutex held, and the process ends by itself.
+  shared.mutex.lock();
+  shared.peers.Kill();
+  if (!result.ok()) return fail(result.status());
+  auto event = Ended(v1::JobEvent::Ended::SUCCEEDED, result->step,
+                     result->stopped_early ? "stopped early: validation no longer improves" : "");
+  event.mutable_ended()->set_model(result->model);
+  if (absl::Status status = (*events)->Append(event, true); !status.ok()) return Complain(status);
+  std::fflush(nullptr);
+  _exit(kDone);  // not through the destructors of what the signal's thread may look at
+}
+
+// Another rank than the first: no events, no files; the first one ends it.
+class Nobody : public TrainingObserver {
+ public:
+  absl::Status Started(const StartReport&) override { return absl::OkStatus(); }
+  absl::Status Step(const StepReport&) override { return absl::OkStatus(); }
+  absl::Status Validation(const ValidationReport&) override { return absl::OkStatus(); }
+  absl::Status Checkpoint(const CheckpointReport&) override { return absl::OkStatus(); }
+  absl::Status Picture(const PictureReport&) override { return absl::OkStatus(); }
+  absl::Status Warning(const std::string&) override { return absl::OkStatus(); }
+};
+
+int Follow(const std::string& folder, int rank, const std::string& store) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  auto task = ReadTask(folder);
+  if (!task.ok()) return Complain(task.status());
+  auto setup = SetupOf(*task, folder);
+  if (!setup.ok()) return Complain(setup.status());
+  const int size = task->spec().optimization().world_size();
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  auto device = InitializeLibTorch(
+      {"cpu", task->threads() > 0 ? task->threads() : std::max(1, cores / size)});
+  if (!device.ok()) return Complain(device.status());
+  setup->device = *device;
+  setup->loader_threads = 1;
+  auto group = JoinRanks(store, rank, size);
+  if (!group.ok()) return Complain(group.status());
+  Nobody nobody;
+  auto trainer = Trainer::Make(*setup, nobody, group->get());
+  if (!trainer.ok()) return Complain(trainer.status());
+  auto result = (*trainer)->Run();
+  return result.ok() ? kDone : Complain(result.status());
+}
+
+}  // namespace
+}  // namespace gvsl
+
+int main(int argc, char** argv) {
+  std::string folder, store;
+  int rank = 0;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--help") {
+      std::fputs(gvsl::kUsage, stdout);
+      return gvsl::kDone;
+    }
+    if (word == "--version") {
+      std::printf("gvsl-trainer %s\n", GVSL_VERSION);
+      return gvsl::kDone;
+    }
+    if (word == "--rank" && i + 1 < argc) {
+      rank = std::atoi(argv[++i]);
+    } else if (word == "--store" && i + 1 < argc) {
+      store = argv[++i];
+    } else if (folder.empty() && !word.empty() && word[0] != '-') {
+      folder = word;
+    } else {
+      folder.clear();
+      break;
+    }
+  }
+  if (folder.empty() || (rank > 0) != !store.empty()) {
+    std::fputs(gvsl::kUsage, stderr);
+    return gvsl::kUsageError;
+  }
+  return rank > 0 ? gvsl::Follow(folder, rank, store) : gvsl::Lead(folder);
+}
