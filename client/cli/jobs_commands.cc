@@ -400,9 +400,15 @@ void AddResume(CLI::App& group, Action& action) {
   verb->add_flag("--watch", options->watch, "then follow it, as `gvsl jobs watch`");
   verb->callback([options, &action] {
     action = [options](Context& context) -> absl::Status {
+      int64_t told = 0;  // what was before is not told again
+      if (options->watch) {
+        auto events = context.client.ListJobEvents(JobName(options->name));
+        if (!events.ok()) return events.status();
+        if (!events->empty()) told = events->back().sequence();
+      }
       auto job = context.client.ResumeJob(JobName(options->name));
       if (!job.ok()) return job.status();
-      if (options->watch) return Watch(context, job->name(), 0);
+      if (options->watch) return Watch(context, job->name(), told);
       PrintJob(context, *job);
       return absl::OkStatus();
     };
