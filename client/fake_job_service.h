@@ -125,7 +125,7 @@ class FakeJobService final : public v1::JobService::Service {
       if (event.sequence() > request->after_sequence())
         *parts.emplace_back().mutable_event() = event;
     }
-    const grpc::Status status = Send(parts, writer);
+    grpc::Status status = Send(parts, writer);
     while (status.ok() && wait_for_more && !context->IsCancelled()) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }

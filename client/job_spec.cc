@@ -105,8 +105,9 @@ absl::Status Wrong(const std::string& field, const std::string& what) {
 }
 
 std::string FieldsOf(const Descriptor& type) {
-  std::vector<std::string> names;
-  for (int i = 0; i < type.field_count(); ++i) names.push_back(type.field(i)->name());
+  std::vector<std::string> names(static_cast<size_t>(type.field_count()));
+  for (int i = 0; i < type.field_count(); ++i)
+    names[static_cast<size_t>(i)] = type.field(i)->name();
   return absl::StrJoin(names, ", ");
 }
 
