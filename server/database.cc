@@ -12,41 +12,38 @@ namespace {
 const std::vector<std::vector<std::string>>& Migrations() {
   static const std::vector<std::vector<std::string>> steps = {
       {
-          "CREATE TABLE volumes (id VARCHAR(64) PRIMARY KEY, display_name TEXT NOT NULL, kind "
-          "VARCHAR(16) NOT NULL, "
-          "modality VARCHAR(16) NOT NULL, content_sha256 VARCHAR(64) NOT NULL, blob_sha256 "
-          "VARCHAR(64) "
-          "NOT NULL, "
-          "create_us BIGINT NOT NULL, record TEXT NOT NULL)",
+          R"(CREATE TABLE volumes (id VARCHAR(64) PRIMARY KEY, display_name TEXT NOT NULL,
+             kind VARCHAR(16) NOT NULL, modality VARCHAR(16) NOT NULL,
+             content_sha256 VARCHAR(64) NOT NULL, blob_sha256 VARCHAR(64) NOT NULL,
+             create_us BIGINT NOT NULL, record TEXT NOT NULL))",
           "CREATE INDEX volumes_by_time ON volumes (create_us, id)",
           "CREATE INDEX volumes_by_display_name ON volumes (display_name, id)",
           "CREATE INDEX volumes_by_blob ON volumes (blob_sha256)",
-          "CREATE TABLE volume_tags (volume_id VARCHAR(64) NOT NULL REFERENCES volumes (id) ON "
-          "DELETE "
-          "CASCADE, "
-          "tag TEXT NOT NULL, PRIMARY KEY (tag, volume_id))",
+          R"(CREATE TABLE volume_tags (
+             volume_id VARCHAR(64) NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,
+             tag TEXT NOT NULL, PRIMARY KEY (tag, volume_id)))",
           "CREATE INDEX volume_tags_by_volume ON volume_tags (volume_id)",
-          "CREATE TABLE models (id VARCHAR(64) PRIMARY KEY, blob_sha256 VARCHAR(64) NOT NULL, "
-          "create_us BIGINT NOT NULL, "
-          "is_default INTEGER NOT NULL, record TEXT NOT NULL)",
+          R"(CREATE TABLE models (id VARCHAR(64) PRIMARY KEY, blob_sha256 VARCHAR(64) NOT NULL,
+             create_us BIGINT NOT NULL, is_default INTEGER NOT NULL, record TEXT NOT NULL))",
           "CREATE INDEX models_by_time ON models (create_us, id)",
-          "CREATE TABLE creations (collection VARCHAR(16) NOT NULL, request_id VARCHAR(64) NOT "
-          "NULL, "
-          "request_sha256 VARCHAR(64) NOT NULL, resource_id VARCHAR(64) NOT NULL, PRIMARY KEY "
-          "(collection, request_id))",
+          R"(CREATE TABLE creations (collection VARCHAR(16) NOT NULL,
+             request_id VARCHAR(64) NOT NULL, request_sha256 VARCHAR(64) NOT NULL,
+             resource_id VARCHAR(64) NOT NULL, PRIMARY KEY (collection, request_id)))",
           "CREATE INDEX creations_by_resource ON creations (resource_id)",
       },
       {
-          "CREATE TABLE jobs (id VARCHAR(64) PRIMARY KEY, display_name TEXT NOT NULL, state "
-          "VARCHAR(16) NOT NULL, create_us BIGINT NOT NULL, queue_us BIGINT NOT NULL, spec TEXT "
-          "NOT NULL, record TEXT NOT NULL, event_sequence BIGINT NOT NULL, event_offset BIGINT NOT "
-          "NULL, checkpoint_step BIGINT NOT NULL, crashes INTEGER NOT NULL, stop_requested INTEGER "
-          "NOT NULL)",
+          R"(CREATE TABLE jobs (id VARCHAR(64) PRIMARY KEY, display_name TEXT NOT NULL,
+             state VARCHAR(16) NOT NULL, create_us BIGINT NOT NULL, queue_us BIGINT NOT NULL,
+             spec TEXT NOT NULL, record TEXT NOT NULL, event_sequence BIGINT NOT NULL,
+             event_offset BIGINT NOT NULL, checkpoint_step BIGINT NOT NULL,
+             crashes INTEGER NOT NULL, stop_requested INTEGER NOT NULL))",
           "CREATE INDEX jobs_by_time ON jobs (create_us, id)",
           "CREATE INDEX jobs_by_state ON jobs (state, queue_us, id)",
-          "CREATE TABLE job_inputs (job_id VARCHAR(64) NOT NULL REFERENCES jobs (id) ON DELETE "
-          "CASCADE, position INTEGER NOT NULL, role VARCHAR(16) NOT NULL, collection VARCHAR(16) "
-          "NOT NULL, resource_id VARCHAR(64) NOT NULL, PRIMARY KEY (job_id, position))",
+          R"(CREATE TABLE job_inputs (
+             job_id VARCHAR(64) NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+             position INTEGER NOT NULL, role VARCHAR(16) NOT NULL,
+             collection VARCHAR(16) NOT NULL, resource_id VARCHAR(64) NOT NULL,
+             PRIMARY KEY (job_id, position)))",
           "CREATE INDEX job_inputs_by_resource ON job_inputs (resource_id)",
       }};
   return steps;

@@ -48,11 +48,11 @@ v1::JobArtifact Describe(const std::string& path, const struct stat& about) {
 void Walk(const std::string& root, const std::string& below, int depth,
           std::vector<v1::JobArtifact>& found) {
   std::error_code error;
-  for (fs::directory_iterator at(root + "/" + below, error), end; !error && at != end;
+  for (fs::directory_iterator at(absl::StrCat(root, "/", below), error), end; !error && at != end;
        at.increment(error)) {
     const std::string path = below + at->path().filename().string();
     struct stat about = {};
-    if (lstat((root + "/" + path).c_str(), &about) != 0 || IsPrivate(path)) continue;
+    if (lstat(absl::StrCat(root, "/", path).c_str(), &about) != 0 || IsPrivate(path)) continue;
     if (S_ISREG(about.st_mode)) found.push_back(Describe(path, about));
     if (S_ISDIR(about.st_mode) && depth < kDeepest) Walk(root, path + "/", depth + 1, found);
   }
@@ -178,7 +178,7 @@ int SetJobsAside(const std::string& data_dir, const std::set<std::string>& ids) 
     if (ids.count(id) > 0 || !holder.ok() || *holder != 0) continue;
     std::error_code failed;
     fs::create_directories(data_dir + "/unreferenced_jobs", failed);
-    fs::rename(folder.path(), data_dir + "/unreferenced_jobs/" + id, failed);
+    fs::rename(folder.path(), absl::StrCat(data_dir, "/unreferenced_jobs/", id), failed);
     moved += failed ? 0 : 1;
   }
   return moved;

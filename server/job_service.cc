@@ -65,8 +65,9 @@ absl::Status Create(ServerState& state, const v1::CreateJobRequest& request, v1:
   job.set_state(v1::Job::QUEUED);
   *job.mutable_create_time() = Now();
   auto added = state.jobs->Add(job, InputsOf(*resolved), creation);
-  if (added.ok()) *response = *std::move(added);
-  return added.status();
+  if (!added.ok()) return added.status();
+  *response = *std::move(added);
+  return absl::OkStatus();
 }
 
 absl::Status Cancel(ServerState& state, const std::string& name, v1::Job* response) {

@@ -16,16 +16,16 @@ constexpr int64_t kMostSteps = 1000000000, kMostPictures = 10000;
 constexpr int kDefaultCrop = 128, kLeastCrop = 32, kMostCrop = 256;
 
 // The field where it is set, else its default; told where it lies outside.
-#define COMPLETE(message, path, field, otherwise, low, high)          \
-  do {                                                                \
-    if (!(message).has_##field()) (message).set_##field(otherwise);   \
-    violations.CheckRange(path #field, (message).field(), low, high); \
+#define COMPLETE(message, path, field, otherwise, low, high)                           \
+  do {                                                                                 \
+    if (!(message).has_##field()) (message).set_##field(otherwise);                    \
+    violations.CheckRange(absl::StrCat((path), #field), (message).field(), low, high); \
   } while (false)
 // As COMPLETE where 0 stands for unset.
-#define COMPLETE_COUNT(message, path, field, otherwise, low, high)             \
-  do {                                                                         \
-    if ((message).field() == 0) (message).set_##field(otherwise);              \
-    violations.CheckRange<int64_t>(path #field, (message).field(), low, high); \
+#define COMPLETE_COUNT(message, path, field, otherwise, low, high)                              \
+  do {                                                                                          \
+    if ((message).field() == 0) (message).set_##field(otherwise);                               \
+    violations.CheckRange<int64_t>(absl::StrCat((path), #field), (message).field(), low, high); \
   } while (false)
 
 void CompleteMethod(Spec::Method& method, Violations& violations) {

@@ -76,8 +76,9 @@ absl::Status RegisterModel(ServerState& state, const std::string& path, const Mo
     auto before = ModelMadeBefore(state, creation, response);
     if (!before.ok() || *before) return before.status();
     auto added = state.metadata->AddModel(stored, creation);
-    if (added.ok()) *response = *std::move(added);
-    return added.status();
+    if (!added.ok()) return added.status();
+    *response = *std::move(added);
+    return absl::OkStatus();
   });
 }
 

@@ -81,8 +81,8 @@ std::string DescribeExit(int wait_status) {
   if (WIFSIGNALED(wait_status)) {
     const int signal = WTERMSIG(wait_status);
     const char* name = sigabbrev_np(signal);
-    const std::string text = name != nullptr ? absl::StrCat("was killed by SIG", name)
-                                             : absl::StrCat("was killed by signal ", signal);
+    std::string text = name != nullptr ? absl::StrCat("was killed by SIG", name)
+                                       : absl::StrCat("was killed by signal ", signal);
     if (signal == SIGKILL) return text + ", probably because memory ran out";
     if (signal == SIGSEGV || signal == SIGABRT || signal == SIGBUS || signal == SIGILL ||
         signal == SIGFPE)
