@@ -52,6 +52,13 @@ absl::Status FromGrpc(const grpc::Status& status, const ClientOptions& options) 
   }
 }
 
+std::string NewRequestId() {
+  std::random_device device;
+  std::string id;
+  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::Hex(device(), absl::kZeroPad8));
+  return id;
+}
+
 std::optional<std::chrono::milliseconds> RetryDelayOf(const absl::Status& status) {
   const auto payload = status.GetPayload(kRetryUrl);
   if (!payload) return std::nullopt;
@@ -72,6 +79,7 @@ Client::Impl::Impl(const ClientOptions& o) : options(o) {
   volumes = v1::VolumeService::NewStub(channel);
   models = v1::ModelService::NewStub(channel);
   features = v1::FeatureService::NewStub(channel);
+  jobs = v1::JobService::NewStub(channel);
   status = v1::ServerService::NewStub(channel);
 }
 

@@ -1,5 +1,5 @@
-// The client library of the GVSL service: volumes in, features out. Links neither LibTorch nor
-// DCMTK.
+// The client library of the GVSL service: volumes in, features and trained networks out. Links
+// neither LibTorch nor DCMTK.
 //
 //   gvsl::Client client({"127.0.0.1:8500"});
 //   auto volume = client.Upload(*gvsl::ReadVolume("ct.nii.gz"), {}, nullptr);
@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "gvsl/v1/features.pb.h"
+#include "gvsl/v1/jobs.pb.h"
 #include "gvsl/v1/models.pb.h"
 #include "gvsl/v1/server.pb.h"
 #include "gvsl/v1/volumes.pb.h"
@@ -35,6 +36,12 @@ struct ClientOptions {
 
 // Told how far a transfer is, in bytes. May be empty.
 using ProgressFunction = std::function<void(int64_t done, int64_t total)>;
+
+// Told what a job tells, in order and each event once. False ends the watch.
+using WatchFunction = std::function<bool(const v1::WatchJobResponse& part)>;
+
+// Told the bytes of a job's log, in order and each once. False ends the stream.
+using LogFunction = std::function<bool(const v1::StreamJobLogsResponse& part)>;
 
 // Receives dense features slice by slice, in order. A status that is not OK ends the call.
 class DenseReceiver {
@@ -97,6 +104,30 @@ class Client {
   absl::StatusOr<v1::SampleFeaturesResponse> SampleFeatures(
       const v1::SampleFeaturesRequest& request);
   absl::StatusOr<v1::PoolFeaturesResponse> PoolFeatures(const v1::PoolFeaturesRequest& request);
+
+  // Queues a pre-training job. Without a `request_id` one is made, so that a cut connection never
+  // makes two jobs; with `validate_only` the job is checked and estimated alone.
+  absl::StatusOr<v1::Job> CreateJob(v1::CreateJobRequest request);
+  absl::StatusOr<v1::Job> GetJob(const std::string& name);
+  // All pages, at most `limit` jobs (0: no limit).
+  absl::StatusOr<std::vector<v1::Job>> ListJobs(v1::ListJobsRequest request, int64_t limit);
+  absl::StatusOr<v1::Job> CancelJob(const std::string& name);
+  absl::StatusOr<v1::Job> ResumeJob(const std::string& name);
+  absl::Status DeleteJob(const std::string& name);
+  // Follows a job until it has ended (OK, also for one that failed: its record says so) or
+  // `receive` returns false (OK). A watch that is cut goes on after the last event it saw; the
+  // job's record then comes again.
+  absl::Status WatchJob(const std::string& name, int64_t after_sequence,
+                        const WatchFunction& receive);
+  // The events that a job has told until now, oldest first; does not wait for more.
+  absl::StatusOr<std::vector<v1::JobEvent>> ListJobEvents(const std::string& name);
+  // Reads a job's log from request.offset on; a stream that is cut goes on at the byte it had.
+  absl::Status StreamJobLogs(v1::StreamJobLogsRequest request, const LogFunction& receive);
+  absl::StatusOr<std::vector<v1::JobArtifact>> ListJobArtifacts(const std::string& name);
+  // Writes the file aside and renames it to `path`.
+  absl::StatusOr<v1::JobArtifact> DownloadJobArtifact(const v1::DownloadJobArtifactRequest& request,
+                                                      const std::string& path,
+                                                      const ProgressFunction& progress);
 
  private:
   struct Impl;

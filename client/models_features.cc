@@ -16,17 +16,6 @@
 #include "imaging/output_file.h"
 
 namespace gvsl {
-namespace {
-
-// A creation is named, so that trying it again after a cut connection makes nothing twice.
-std::string NewRequestId() {
-  std::random_device device;
-  std::string id;
-  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::Hex(device(), absl::kZeroPad8));
-  return id;
-}
-
-}  // namespace
 
 absl::Status Client::CheckHealth() {
   // grpc.health.v1 through a generic call: HealthCheckRequest with no service is no bytes at all,

@@ -14,8 +14,11 @@ namespace gvsl {
 std::string ProgressLine(const std::string& label, int64_t done, int64_t total, double elapsed_s,
                          const std::string& unit = "");
 
-// Draws on standard error while that is a terminal, ten times a second at most, and clears its line
-// when it goes. Not thread-safe.
+// The same with words of one's own behind the share.
+std::string ProgressLine(const std::string& label, double share, const std::string& words);
+
+// Draws on standard error while that is a terminal, and clears its line when it goes. A line is cut
+// at the terminal's width. Not thread-safe.
 class ProgressBar {
  public:
   // `unit`: what is counted, in the plural; bytes without one.
@@ -24,11 +27,17 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  // Done and in all.
+  // Done and in all. Drawn ten times a second at most.
   void Update(int64_t done, int64_t total);
+  // A share in 0..1 with words of one's own. Drawn at once.
+  void Show(double share, const std::string& words);
+  // Takes the bar away until the next Update or Show, so that other lines can be written.
+  void Clear();
 
  private:
   using Clock = std::chrono::steady_clock;
+  void Draw(const std::string& line);
+
   const std::string label_, unit_;
   const bool terminal_;
   const Clock::time_point begin_;

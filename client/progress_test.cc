@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 
 namespace gvsl {
@@ -39,6 +40,14 @@ TEST(ProgressLine, StaysInItsBoundsWhateverTheNumbers) {
   EXPECT_NE(ProgressLine("", 1, int64_t{1} << 50, 86400).find("5999:59"), std::string::npos);
 }
 
+TEST(ProgressLine, ShowsWordsOfOnesOwnBehindTheShare) {
+  EXPECT_EQ(ProgressLine("training", 0.5, "step 5 of 10"),
+            "training  [###############               ]  50%  step 5 of 10");
+  EXPECT_NE(ProgressLine("", 7, "").find("100%"), std::string::npos);
+  EXPECT_NE(ProgressLine("", -1, "").find("  0%"), std::string::npos);
+  EXPECT_NE(ProgressLine("", std::nan(""), "").find("  0%"), std::string::npos);
+}
+
 TEST(ProgressBar, WritesNothingToAPipe) {
   int ends[2];
   ASSERT_EQ(pipe2(ends, O_NONBLOCK), 0);
@@ -48,6 +57,8 @@ TEST(ProgressBar, WritesNothingToAPipe) {
     ProgressBar bar("uploading");
     bar.Update(1, 2);
     bar.Update(2, 2);
+    bar.Show(0.5, "half");
+    bar.Clear();
   }
   std::fflush(stderr);
   dup2(real, STDERR_FILENO);

@@ -70,6 +70,13 @@ find_package(DCMTK CONFIG REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(Eigen3 REQUIRED)
 
+# cairo: pictures with lines and words.
+find_path(CAIRO_INCLUDE_DIR cairo.h PATH_SUFFIXES cairo REQUIRED)
+find_library(CAIRO_LIBRARY cairo REQUIRED)
+add_library(gvsl_cairo INTERFACE)
+target_include_directories(gvsl_cairo SYSTEM INTERFACE ${CAIRO_INCLUDE_DIR})
+target_link_libraries(gvsl_cairo INTERFACE ${CAIRO_LIBRARY})
+
 # niftilib: header and voxels of NIfTI-1 and NIfTI-2.
 find_path(NIFTI_INCLUDE_DIR nifti2_io.h PATH_SUFFIXES nifti REQUIRED)
 find_library(NIFTI_LIBRARY nifti2 REQUIRED)

@@ -19,15 +19,11 @@
 namespace gvsl {
 
 // Streams a file of `size` bytes from a byte position on. The file may be unlinked meanwhile.
-// CANCELLED: the client has gone. NOT_FOUND: there is no file. DATA_LOSS: it is shorter, or the
-// disk does not give it back. The words name the file and are not for clients
-// (ServerState::Unreadable).
+// CANCELLED: the client has gone. DATA_LOSS: it is shorter, or the disk does not give it back. The
+// words name the file by `path` and are not for clients (ServerState::Unreadable).
 template <typename Response>
-absl::Status SendFile(const std::string& path, int64_t offset, int64_t size,
-                      StreamWriter<Response>& stream) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
-  const auto closed = absl::MakeCleanup([file] { close(file); });
+absl::Status SendOpenFile(int file, const std::string& path, int64_t offset, int64_t size,
+                          StreamWriter<Response>& stream) {
   posix_fadvise(file, offset, 0, POSIX_FADV_SEQUENTIAL);
   Response response;
   while (offset < size) {
@@ -45,6 +41,16 @@ absl::Status SendFile(const std::string& path, int64_t offset, int64_t size,
     offset += got;
   }
   return absl::OkStatus();
+}
+
+// The same for a file that is not open. NOT_FOUND: there is none.
+template <typename Response>
+absl::Status SendFile(const std::string& path, int64_t offset, int64_t size,
+                      StreamWriter<Response>& stream) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+  const auto closed = absl::MakeCleanup([file] { close(file); });
+  return SendOpenFile(file, path, offset, size, stream);
 }
 
 }  // namespace gvsl

@@ -40,6 +40,8 @@ absl::Status FillDefaults(v1::ServerConfig& config) {
   if (config.queue_capacity() == 0) config.set_queue_capacity(64);
   if (config.drain_timeout_s() == 0) config.set_drain_timeout_s(30);
   if (config.upload_expiry_h() == 0) config.set_upload_expiry_h(24);
+  if (config.concurrent_jobs() == 0) config.set_concurrent_jobs(1);
+  if (!config.has_job_restarts()) config.set_job_restarts(5);
   if (config.memory_limit_mib() == 0)
     config.set_memory_limit_mib(std::max<int64_t>((AvailableMemory() >> 20) * 3 / 4, 64));
   for (const auto& status :
@@ -47,7 +49,10 @@ absl::Status FillDefaults(v1::ServerConfig& config) {
         CheckRange("queue_capacity", config.queue_capacity(), 1, 1000),
         CheckRange("memory_limit_mib", config.memory_limit_mib(), 64, int64_t{1} << 30),
         CheckRange("drain_timeout_s", config.drain_timeout_s(), 1, 3600),
-        CheckRange("upload_expiry_h", config.upload_expiry_h(), 1, 8760)}) {
+        CheckRange("upload_expiry_h", config.upload_expiry_h(), 1, 8760),
+        CheckRange("concurrent_jobs", config.concurrent_jobs(), 1, 64),
+        CheckRange("job_restarts", config.job_restarts(), 0, 1000),
+        CheckRange("job_cache_mib", config.job_cache_mib(), 0, int64_t{1} << 40)}) {
     if (!status.ok()) return status;
   }
   const size_t colon = config.listen().rfind(':');
@@ -88,8 +93,8 @@ absl::StatusOr<CommandLine> ReadCommandLine(int argc, char** argv) {
   app.footer("Example:\n  gvsld --data_dir /var/lib/gvsl --listen 127.0.0.1:8500 --device auto");
   CommandLine line;
   v1::ServerConfig flags;
-  std::string file, data_dir, listen, device;
-  int threads = 0, queue_capacity = 0, drain_timeout_s = 0;
+  std::string file, data_dir, listen, device, trainer;
+  int threads = 0, queue_capacity = 0, drain_timeout_s = 0, concurrent_jobs = 0;
   int64_t memory_limit_mib = 0;
   app.set_version_flag("--version", GVSL_VERSION);
   app.add_option(
@@ -105,6 +110,10 @@ absl::StatusOr<CommandLine> ReadCommandLine(int argc, char** argv) {
                  "MiB one request may take (default: 3/4 of the memory)");
   app.add_option("--drain_timeout_s", drain_timeout_s,
                  "seconds that calls get to finish after SIGTERM (default 30)");
+  app.add_option("--trainer", trainer,
+                 "program that runs a job (default: gvsl-trainer beside gvsld)");
+  app.add_option("--concurrent_jobs", concurrent_jobs,
+                 "jobs that run at the same time (default 1)");
   app.add_option("--port_file", line.port_file, "file to write the bound port to");
   try {
     app.parse(argc, argv);
@@ -132,6 +141,8 @@ absl::StatusOr<CommandLine> ReadCommandLine(int argc, char** argv) {
   if (app.count("--queue_capacity") > 0) line.config.set_queue_capacity(queue_capacity);
   if (app.count("--memory_limit_mib") > 0) line.config.set_memory_limit_mib(memory_limit_mib);
   if (app.count("--drain_timeout_s") > 0) line.config.set_drain_timeout_s(drain_timeout_s);
+  if (!trainer.empty()) line.config.set_trainer(trainer);
+  if (app.count("--concurrent_jobs") > 0) line.config.set_concurrent_jobs(concurrent_jobs);
   if (absl::Status status = FillDefaults(line.config); !status.ok()) return status;
   return line;
 }

@@ -37,6 +37,8 @@ TEST(CommandLine, FillsInEveryDefault) {
   EXPECT_EQ(line->config.queue_capacity(), 64);
   EXPECT_EQ(line->config.drain_timeout_s(), 30);
   EXPECT_EQ(line->config.upload_expiry_h(), 24);
+  EXPECT_EQ(line->config.concurrent_jobs(), 1);
+  EXPECT_EQ(line->config.job_restarts(), 5);
   EXPECT_GT(line->config.memory_limit_mib(), 0);
   EXPECT_LT(line->config.memory_limit_mib(), AvailableMemory() >> 20);
 }
@@ -53,6 +55,15 @@ TEST(CommandLine, TakesFlagsOverTheFileOverDefaults) {
   EXPECT_EQ(line->config.upload_expiry_h(), 2);
   EXPECT_EQ(line->config.threads(), 3);
   EXPECT_EQ(line->config.drain_timeout_s(), 30);
+}
+
+TEST(CommandLine, NoRestartsAtAllCanBeAskedFor) {
+  const ConfigFile file("data_dir: \"/data\" job_restarts: 0 trainer: \"/opt/trainer\"");
+  const auto line = Read({"--config", file.path, "--concurrent_jobs", "2"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->config.job_restarts(), 0);
+  EXPECT_EQ(line->config.trainer(), "/opt/trainer");
+  EXPECT_EQ(line->config.concurrent_jobs(), 2);
 }
 
 TEST(CommandLine, TakesAnEmptyFile) {
@@ -93,6 +104,7 @@ TEST(CommandLine, NamesTheFieldOfABadValue) {
       {{"--data_dir", "/d", "--queue_capacity", "-5"}, "queue_capacity: "},
       {{"--data_dir", "/d", "--memory_limit_mib", "1"}, "memory_limit_mib: "},
       {{"--data_dir", "/d", "--drain_timeout_s", "100000"}, "drain_timeout_s: "},
+      {{"--data_dir", "/d", "--concurrent_jobs", "-1"}, "concurrent_jobs: "},
   };
   for (const auto& wrong : cases) {
     const auto line = Read(wrong.flags);

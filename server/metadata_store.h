@@ -1,11 +1,9 @@
-// MetadataStore: what the server knows, in SQL. SQLite today; one code path through SOCI, so that
-// PostgreSQL can stand beside it.
+// MetadataStore: the volumes and models that the server knows.
 #ifndef GVSL_SERVER_METADATA_STORE_H_
 #define GVSL_SERVER_METADATA_STORE_H_
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -15,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "gvsl/v1/models.pb.h"
 #include "gvsl/v1/volumes.pb.h"
+#include "server/database.h"
 
 namespace gvsl {
 
@@ -26,12 +25,6 @@ struct StoredVolume {
 struct StoredModel {
   v1::Model model;
   std::string blob_sha256;  // of the safetensors file
-};
-
-// What a finished creation remembers, so that asking again gives the same.
-struct Creation {
-  std::string request_id;      // empty: nothing to remember
-  std::string request_sha256;  // of what was asked for
 };
 
 struct VolumePage {
@@ -53,10 +46,8 @@ struct StoredTotals {
 // INTERNAL with the database's own words.
 class MetadataStore {
  public:
-  // Opens or makes the database and brings its schema up to date. FAILED_PRECONDITION: the file
-  // cannot be opened, or was written by a newer program.
-  static absl::StatusOr<std::unique_ptr<MetadataStore>> Open(const std::string& path);
-  ~MetadataStore();
+  // `database` outlives the store.
+  explicit MetadataStore(Database& database) : connection_(database.connection()) {}
 
   // The name made by an earlier creation of this request, or nothing. ALREADY_EXISTS
   // (REQUEST_ID_REUSED) if it asked for something else.
@@ -70,7 +61,8 @@ class MetadataStore {
   // returns the new record. NOT_FOUND.
   absl::StatusOr<v1::Volume> UpdateVolume(const std::string& name,
                                           const std::function<void(v1::Volume&)>& change);
-  // Returns the blob that no volume and no model needs any more, or "".
+  // Returns the blob that no volume and no model needs any more, or "". FAILED_PRECONDITION
+  // (VOLUME_IN_USE) while a job that has not ended trains on it.
   absl::StatusOr<std::string> DeleteVolume(const std::string& name);
 
   // The first model becomes the default one.
@@ -79,7 +71,8 @@ class MetadataStore {
   absl::StatusOr<StoredModel> GetModel(const std::string& name);
   absl::StatusOr<ModelPage> ListModels(const v1::ListModelsRequest& request);
   absl::Status SetDefaultModel(const std::string& name);
-  // As DeleteVolume; FAILED_PRECONDITION (MODEL_IS_DEFAULT) unless it is the only model.
+  // As DeleteVolume (MODEL_IN_USE); FAILED_PRECONDITION (MODEL_IS_DEFAULT) unless it is the only
+  // model.
   absl::StatusOr<std::string> DeleteModel(const std::string& name);
 
   absl::StatusOr<StoredTotals> Totals();
@@ -87,9 +80,7 @@ class MetadataStore {
   absl::StatusOr<std::set<std::string>> Blobs();
 
  private:
-  struct Impl;
-  explicit MetadataStore(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  Database::Connection& connection_;
 };
 
 }  // namespace gvsl

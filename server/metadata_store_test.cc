@@ -1,12 +1,9 @@
 #include "server/metadata_store.h"
 
 #include <gtest/gtest.h>
-#include <soci/soci.h>
-#include <soci/sqlite3/soci-sqlite3.h>
 #include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -49,13 +46,16 @@ class MetadataStoreTest : public testing::Test {
   }
   void TearDown() override {
     store_.reset();
+    database_.reset();
     fs::remove_all(folder_);
   }
   void Reopen() {
     store_.reset();
-    auto store = MetadataStore::Open(path_);
-    ASSERT_TRUE(store.ok()) << store.status();
-    store_ = *std::move(store);
+    database_.reset();
+    auto database = Database::Open(path_);
+    ASSERT_TRUE(database.ok()) << database.status();
+    database_ = *std::move(database);
+    store_ = std::make_unique<MetadataStore>(*database_);
   }
   void Add(const StoredVolume& volume, const Creation& creation = {}) {
     const absl::Status status = store_->AddVolume(volume, creation);
@@ -81,6 +81,7 @@ class MetadataStoreTest : public testing::Test {
   const std::string folder_ =
       testing::TempDir() + "/metadata_store_test." + std::to_string(getpid());
   const std::string path_ = folder_ + "/metadata.sqlite";
+  std::unique_ptr<Database> database_;
   std::unique_ptr<MetadataStore> store_;
 };
 
@@ -97,32 +98,6 @@ TEST_F(MetadataStoreTest, KeepsARecordToTheBitOverAReopen) {
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_EQ(back->volume.SerializeAsString(), stored.volume.SerializeAsString());
   EXPECT_EQ(back->blob_sha256, "blob");
-}
-
-TEST_F(MetadataStoreTest, RefusesADatabaseOfANewerProgram) {
-  store_.reset();
-  {
-    soci::session sql(soci::sqlite3, "dbname=" + path_);
-    sql << "UPDATE schema_version SET version = version + 1";
-  }
-  const auto store = MetadataStore::Open(path_);
-  EXPECT_EQ(store.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_NE(std::string(store.status().message()).find("newer gvsld"), std::string::npos);
-}
-
-TEST_F(MetadataStoreTest, RefusesAFileThatIsNoDatabase) {
-  std::ofstream(folder_ + "/noise") << std::string(10000, 'x');
-  const auto store = MetadataStore::Open(folder_ + "/noise");
-  EXPECT_EQ(store.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_NE(std::string(store.status().message()).find("noise"), std::string::npos);
-}
-
-TEST_F(MetadataStoreTest, KeepsAWriteAheadLog) {
-  // Its synchronisation belongs to a connection and cannot be seen from another: Open checks it.
-  soci::session sql(soci::sqlite3, "dbname=" + path_);
-  std::string mode;
-  sql << "PRAGMA journal_mode", soci::into(mode);
-  EXPECT_EQ(mode, "wal");
 }
 
 TEST_F(MetadataStoreTest, AnUnknownNameIsNotFoundWithItsReason) {

@@ -4,17 +4,14 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
-#include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "imaging/output_file.h"
 #include "imaging/sha256.h"
 #include "model/model_file.h"
 #include "trainer/card_conversion.h"
 #include "server/chunks.h"
-#include "server/log.h"
+#include "server/model_registry.h"
 #include "server/names.h"
 #include "server/streams.h"
 
@@ -25,84 +22,6 @@ using Importer = StreamReader<v1::ImportModelRequest>;
 
 constexpr int64_t kMaxModelBytes = int64_t{8} << 30;
 constexpr size_t kMostNameBytes = 256;
-
-// A file that is gone when its scope ends.
-struct Scratch {
-  explicit Scratch(const ServerState& state) : path(state.ScratchPath()) {}
-  ~Scratch() {
-    std::error_code error;
-    std::filesystem::remove(path, error);
-  }
-  const std::string path;
-};
-
-absl::StatusOr<std::string> DigestOf(const std::string& path) {
-  std::FILE* file = std::fopen(path.c_str(), "rb");
-  if (file == nullptr) return absl::InternalError("the model file cannot be read again");
-  Sha256 hash;
-  std::string buffer(1 << 20, '\0');
-  while (const size_t got = std::fread(buffer.data(), 1, buffer.size(), file))
-    hash.Update(buffer.data(), got);
-  const bool failed = std::ferror(file) != 0;
-  std::fclose(file);
-  if (failed) return absl::InternalError("the model file cannot be read again");
-  return hash.Finish();
-}
-
-// A status of the model room for a client: without the names of the server's files, which go to the
-// log.
-absl::Status WithoutPaths(const absl::Status& status, const std::vector<std::string>& paths) {
-  std::vector<std::pair<std::string, std::string>> words;
-  for (const std::string& path : paths) {
-    words.emplace_back(path, "the model file");
-    words.emplace_back(ShownPath(path), "the model file");
-  }
-  const std::string text = absl::StrReplaceAll(status.message(), words);
-  if (status.ok() || text == status.message()) return status;
-  LogError(std::string(status.message()));
-  const std::string reason = ReasonOf(status);
-  absl::Status clean(status.code(), text);
-  return reason.empty() ? clean : WithReason(clean, reason.c_str());
-}
-
-// The model that this request made before, if any.
-absl::StatusOr<bool> MadeBefore(ServerState& state, const Creation& creation, v1::Model* response) {
-  if (creation.request_id.empty()) return false;
-  auto made = state.metadata->FindCreation("models", creation);
-  if (!made.ok()) return made.status();
-  if (!made->has_value()) return false;
-  auto stored = state.metadata->GetModel(**made);
-  if (!stored.ok()) return stored.status();
-  *response = std::move(stored->model);
-  return true;
-}
-
-// Stores a safetensors file of ours and its record.
-absl::Status Register(ServerState& state, const std::string& path, const ModelInfo& info,
-                      const std::string& display_name, const Creation& creation,
-                      v1::Model* response) {
-  auto digest = DigestOf(path);
-  if (!digest.ok()) return digest.status();
-  StoredModel stored;
-  stored.blob_sha256 = *digest;
-  v1::Model& model = stored.model;
-  model.set_name("models/" + NewId());
-  model.set_display_name(display_name);
-  *model.mutable_card() = ToProto(info.card);
-  *model.mutable_identity() = IdentityOf(model.name(), info);
-  model.set_parameter_count(info.parameter_count);
-  *model.mutable_create_time() = Now();
-  model.set_global_channels(static_cast<int32_t>(info.card.global_channels()));
-  model.set_dense_channels(static_cast<int32_t>(info.card.dense_channels()));
-  return state.StoreBlob(path, *digest, [&]() -> absl::Status {
-    // The same request may have come twice at the same time: the first one made the model.
-    auto before = MadeBefore(state, creation, response);
-    if (!before.ok() || *before) return before.status();
-    auto added = state.metadata->AddModel(stored, creation);
-    if (added.ok()) *response = *std::move(added);
-    return added.status();
-  });
-}
 
 // Receives the file's bytes into `path`.
 absl::Status Receive(Importer& stream, int64_t total, const std::string& path) {
@@ -159,7 +78,7 @@ absl::Status Import(ServerState& state, Importer& stream, v1::Model* response) {
       CardFromProto(header.card(), Geometry::kOfficial);  // `.pth` files are the official code's
   if (!card.ok()) return card.status();
   const Creation creation = {header.request_id(), Sha256Of(header.SerializeAsString())};
-  auto before = MadeBefore(state, creation, response);
+  auto before = ModelMadeBefore(state, creation, response);
   if (!before.ok() || *before) return before.status();
   const Scratch received(state), converted(state);
   if (absl::Status status = Receive(stream, header.total_bytes(), received.path); !status.ok())
@@ -170,7 +89,7 @@ absl::Status Import(ServerState& state, Importer& stream, v1::Model* response) {
   }
   auto info = ImportModelFile(received.path, *card, converted.path, state.memory_bytes());
   if (!info.ok()) return WithoutPaths(info.status(), {received.path, converted.path});
-  return Register(state, converted.path, *info, header.display_name(), creation, response);
+  return RegisterModel(state, converted.path, *info, header.display_name(), creation, response);
 }
 
 absl::Status Create(ServerState& state, const v1::CreateModelRequest& request,
@@ -190,7 +109,7 @@ absl::Status Create(ServerState& state, const v1::CreateModelRequest& request,
   card->widths = *widths;
   if (card->provenance.empty()) card->provenance = absl::StrCat("untrained, seed ", request.seed());
   const Creation creation = {request.request_id(), Sha256Of(request.SerializeAsString())};
-  auto before = MadeBefore(state, creation, response);
+  auto before = ModelMadeBefore(state, creation, response);
   if (!before.ok() || *before) return before.status();
   const Scratch file(state);
   auto info = [&] {
@@ -198,7 +117,7 @@ absl::Status Create(ServerState& state, const v1::CreateModelRequest& request,
     return CreateModelFile(*card, request.seed(), file.path);
   }();
   if (!info.ok()) return WithoutPaths(info.status(), {file.path});
-  return Register(state, file.path, *info, request.display_name(), creation, response);
+  return RegisterModel(state, file.path, *info, request.display_name(), creation, response);
 }
 
 absl::Status Export(ServerState& state, const v1::ExportModelRequest& request,

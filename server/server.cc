@@ -5,10 +5,13 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
 #include "server/feature_service.h"
+#include "server/job_service.h"
+#include "server/job_supervisor.h"
 #include "server/log.h"
 #include "server/model_service.h"
 #include "server/server_service.h"
@@ -21,13 +24,27 @@ namespace {
 constexpr int kMaxMessageBytes = 2 << 20;  // a message is at most 1 MiB; its envelope counts, too
 constexpr int kKeepaliveMs = 30000;
 constexpr const char* kServices[] = {"gvsl.v1.VolumeService", "gvsl.v1.ModelService",
-                                     "gvsl.v1.FeatureService", "gvsl.v1.ServerService"};
+                                     "gvsl.v1.FeatureService", "gvsl.v1.JobService",
+                                     "gvsl.v1.ServerService"};
+
+JobSupervisor::Options SupervisionOf(const v1::ServerConfig& config) {
+  JobSupervisor::Options options;
+  options.trainer = config.trainer();
+  options.concurrent = config.concurrent_jobs();
+  options.restarts = config.job_restarts();
+  return options;
+}
 
 }  // namespace
 
 struct Server::Impl {
   explicit Impl(std::unique_ptr<ServerState> s)
-      : state(std::move(s)), volumes(*state), models(*state), features(*state), status(*state) {}
+      : state(std::move(s)),
+        volumes(*state),
+        models(*state),
+        features(*state),
+        jobs(*state, pump),
+        status(*state) {}
 
   void SetServing(bool serving) {
     auto* health = server->GetHealthCheckService();
@@ -39,7 +56,10 @@ struct Server::Impl {
   VolumeServiceImpl volumes;
   ModelServiceImpl models;
   FeatureServiceImpl features;
+  StreamPump pump;
+  JobServiceImpl jobs;
   ServerServiceImpl status;
+  std::unique_ptr<JobSupervisor> supervisor;
   std::unique_ptr<grpc::Server> server;
   int port = 0;
 };
@@ -68,6 +88,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const v1::ServerConfig& co
   builder.RegisterService(&impl.volumes);
   builder.RegisterService(&impl.models);
   builder.RegisterService(&impl.features);
+  builder.RegisterService(&impl.jobs);
   builder.RegisterService(&impl.status);
   // A port that is taken is told below, in words; gRPC's own dump of it is not for people.
   gpr_set_log_function([](gpr_log_func_args*) {});
@@ -78,6 +99,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const v1::ServerConfig& co
         absl::StrCat("listen: cannot listen on ", config.listen(),
                      "; is the port in use, or the address not this machine's?"));
   }
+  impl.supervisor = std::make_unique<JobSupervisor>(*impl.state, SupervisionOf(config));
   impl.SetServing(true);
   LogInfo(absl::StrCat("gvsld ", GVSL_VERSION, " listens on port ", impl.port, ", device ",
                        impl.state->device, ", ", impl.state->threads, " threads, data in ",
@@ -99,9 +121,16 @@ int Server::port() const { return impl_->port; }
 void Server::Drain() {
   impl_->SetServing(false);
   const int patience = impl_->state->config.drain_timeout_s();
-  LogInfo(absl::StrCat("draining: running calls get ", patience, " s"));
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(patience);
+  LogInfo(absl::StrCat("draining: running calls and jobs get ", patience, " s"));
+  impl_->supervisor->BeginDrain();
+  impl_->pump.Drain();
   const bool done = impl_->state->calls.Drain(std::chrono::seconds(patience));
   LogInfo(done ? "drained" : "cancelling the calls that still run");
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+      deadline - std::chrono::steady_clock::now());
+  if (!impl_->supervisor->FinishDrain(std::max(left, std::chrono::milliseconds(0))))
+    LogInfo("jobs are still stopping; the next start finds them");
 }
 
 }  // namespace gvsl

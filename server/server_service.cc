@@ -25,6 +25,10 @@ absl::Status Fill(ServerState& state, v1::ServerStatus* response) {
       static_cast<int64_t>(std::filesystem::space(state.config.data_dir(), error).available));
   response->set_queue_length(state.engine->queue_length());
   response->set_queue_capacity(state.engine->queue_capacity());
+  auto jobs = state.jobs->Totals();
+  if (!jobs.ok()) return jobs.status();
+  response->set_running_jobs(static_cast<int32_t>(jobs->running));
+  response->set_queued_jobs(static_cast<int32_t>(jobs->queued));
   response->set_draining(state.calls.draining());
   auto model = state.metadata->GetModel("models/default");
   if (model.ok()) response->set_default_model(model->model.name());

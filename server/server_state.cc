@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "client/wire.h"
 #include "imaging/status_reason.h"
+#include "server/job_folder.h"
 #include "server/log.h"
 #include "server/names.h"
 #include "server/volume_conversion.h"
@@ -52,9 +53,11 @@ absl::StatusOr<std::unique_ptr<ServerState>> ServerState::Open(const v1::ServerC
         " bytes that only it can name; restore it from the backup that ",
         "belongs to these blobs, or move ", folder, "/blobs away to begin anew"));
   }
-  auto metadata = MetadataStore::Open(database);
-  if (!metadata.ok()) return metadata.status();
-  state->metadata = *std::move(metadata);
+  auto opened = Database::Open(database);
+  if (!opened.ok()) return opened.status();
+  state->database = *std::move(opened);
+  state->metadata = std::make_unique<MetadataStore>(*state->database);
+  state->jobs = std::make_unique<JobStore>(*state->database);
   auto uploads = UploadStore::Open(folder + "/uploads");
   if (!uploads.ok()) return uploads.status();
   state->uploads = *std::move(uploads);
@@ -71,6 +74,14 @@ absl::StatusOr<std::unique_ptr<ServerState>> ServerState::Open(const v1::ServerC
     LogInfo(absl::StrCat("moved ", *moved, " blob(s) that no record names to ", folder,
                          "/unreferenced; delete them there unless an older metadata.sqlite was "
                          "restored"));
+  }
+  if (absl::Status status = MakeFolder(folder + "/jobs"); !status.ok()) return status;
+  auto jobs = state->jobs->Ids();
+  if (!jobs.ok()) return jobs.status();
+  if (const int folders = SetJobsAside(folder, *jobs); folders > 0) {
+    LogInfo(absl::StrCat("moved ", folders, " folder(s) of jobs that no record names to ", folder,
+                         "/unreferenced_jobs; delete them there unless an older metadata.sqlite ",
+                         "was restored"));
   }
   InferenceEngine::Options options;
   options.device = {state->device, state->threads};

@@ -14,6 +14,7 @@
 #include "server/blob_store.h"
 #include "server/call_runner.h"
 #include "server/inference_engine.h"
+#include "server/job_store.h"
 #include "server/metadata_store.h"
 #include "server/upload_store.h"
 
@@ -47,7 +48,9 @@ struct ServerState {
   int threads = 0;
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
   int lock_file = -1;
+  std::unique_ptr<Database> database;
   std::unique_ptr<MetadataStore> metadata;
+  std::unique_ptr<JobStore> jobs;
   std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<UploadStore> uploads;
   std::unique_ptr<InferenceEngine> engine;

@@ -10,7 +10,8 @@ namespace gvsl {
 namespace {
 
 constexpr const char* kServices[] = {"gvsl.v1.VolumeService", "gvsl.v1.ModelService",
-                                     "gvsl.v1.FeatureService", "gvsl.v1.ServerService"};
+                                     "gvsl.v1.FeatureService", "gvsl.v1.JobService",
+                                     "gvsl.v1.ServerService"};
 
 class ServerTest : public ServiceTest {};
 

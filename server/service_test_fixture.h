@@ -21,6 +21,7 @@
 #include "client/wire.h"
 #include "google/rpc/error_details.pb.h"
 #include "gvsl/v1/features.grpc.pb.h"
+#include "gvsl/v1/jobs.grpc.pb.h"
 #include "gvsl/v1/models.grpc.pb.h"
 #include "gvsl/v1/server.grpc.pb.h"
 #include "gvsl/v1/volumes.grpc.pb.h"
@@ -82,7 +83,8 @@ class Folder {
 };
 
 struct Service {
-  explicit Service(const std::string& folder, int queue_capacity = 64, int drain_timeout_s = 30) {
+  explicit Service(const std::string& folder, int queue_capacity = 64, int drain_timeout_s = 30,
+                   const std::string& trainer = "") {
     v1::ServerConfig config;
     config.set_data_dir(folder);
     config.set_listen("127.0.0.1:0");
@@ -92,6 +94,9 @@ struct Service {
     config.set_memory_limit_mib(2048);
     config.set_drain_timeout_s(drain_timeout_s);
     config.set_upload_expiry_h(24);
+    config.set_trainer(trainer);
+    config.set_concurrent_jobs(1);
+    config.set_job_restarts(5);
     auto started = Server::Start(config);
     EXPECT_TRUE(started.ok()) << started.status();
     if (!started.ok()) return;
@@ -101,6 +106,7 @@ struct Service {
     volumes = v1::VolumeService::NewStub(channel);
     models = v1::ModelService::NewStub(channel);
     features = v1::FeatureService::NewStub(channel);
+    jobs = v1::JobService::NewStub(channel);
     status = v1::ServerService::NewStub(channel);
   }
 
@@ -128,6 +134,7 @@ struct Service {
   std::unique_ptr<v1::VolumeService::Stub> volumes;
   std::unique_ptr<v1::ModelService::Stub> models;
   std::unique_ptr<v1::FeatureService::Stub> features;
+  std::unique_ptr<v1::JobService::Stub> jobs;
   std::unique_ptr<v1::ServerService::Stub> status;
 };
 

@@ -1,7 +1,10 @@
 #include "server/status.h"
 
+#include <algorithm>
 #include <cctype>
+#include <vector>
 
+#include "absl/strings/str_split.h"
 #include "google/rpc/error_details.pb.h"
 
 namespace gvsl {
@@ -59,14 +62,31 @@ std::string FieldOf(const std::string& message) {
   return message.substr(0, colon);
 }
 
+// The wrong fields: of the message, or of each of its lines where all of them open with one.
+google::rpc::BadRequest BadRequestOf(const std::string& message) {
+  google::rpc::BadRequest bad;
+  std::vector<std::string> lines = absl::StrSplit(message, '\n');
+  const bool all = std::all_of(lines.begin(), lines.end(),
+                               [](const std::string& line) { return !FieldOf(line).empty(); });
+  if (!all) lines = {message};
+  for (const std::string& line : lines) {
+    const std::string field = FieldOf(line);
+    if (field.empty()) continue;
+    auto* violation = bad.add_field_violations();
+    violation->set_field(field);
+    violation->set_description(line.substr(field.size() + 2));
+  }
+  return bad;
+}
+
 }  // namespace
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   std::string message(status.message());
-  const std::string field =
-      status.code() == absl::StatusCode::kInvalidArgument ? FieldOf(message) : "";
-  message = CleanText(message, field.empty() ? kMostText : kMostFieldText);
+  const bool has_field =
+      status.code() == absl::StatusCode::kInvalidArgument && !FieldOf(message).empty();
+  message = CleanText(message, has_field ? kMostFieldText : kMostText);
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));
   details.set_message(message);
@@ -76,13 +96,7 @@ grpc::Status ToGrpc(const absl::Status& status) {
   info.set_reason(reason.empty() ? absl::StatusCodeToString(status.code()) : reason);
   info.set_domain("gvsl");
   details.add_details()->PackFrom(info);
-  if (!field.empty()) {
-    google::rpc::BadRequest bad;
-    auto* violation = bad.add_field_violations();
-    violation->set_field(field);
-    violation->set_description(message.substr(field.size() + 2));
-    details.add_details()->PackFrom(bad);
-  }
+  if (has_field) details.add_details()->PackFrom(BadRequestOf(message));
   if (reason == "QUEUE_FULL" || reason == "TOO_MANY_CALLS") {
     google::rpc::RetryInfo retry;
     retry.mutable_retry_delay()->set_seconds(kRetryAfterSeconds);

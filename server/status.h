@@ -13,8 +13,8 @@ namespace gvsl {
 
 // The same status for a client: google.rpc.ErrorInfo with the reason (ReasonOf, else the code's
 // name), BadRequest when an INVALID_ARGUMENT message opens with a field's path ("grid.size[2]:
-// ..."), RetryInfo for RESOURCE_EXHAUSTED with reason QUEUE_FULL or TOO_MANY_CALLS. Long messages
-// are cut.
+// ..."), with a field for each line when all of them do, RetryInfo for RESOURCE_EXHAUSTED with
+// reason QUEUE_FULL or TOO_MANY_CALLS. Long messages are cut.
 grpc::Status ToGrpc(const absl::Status& status);
 
 }  // namespace gvsl

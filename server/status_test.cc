@@ -48,6 +48,23 @@ TEST(ToGrpc, NamesTheFieldOfAnInvalidArgument) {
   EXPECT_EQ(bad.field_violations(0).description(), "1 is too small");
 }
 
+TEST(ToGrpc, NamesEveryFieldWhereEachLineOpensWithOne) {
+  const auto bad = Find<google::rpc::BadRequest>(
+      ToGrpc(absl::InvalidArgumentError("job.spec.data.crop: 7 is odd\njob.spec.size: no size")));
+  ASSERT_EQ(bad.field_violations_size(), 2);
+  EXPECT_EQ(bad.field_violations(0).field(), "job.spec.data.crop");
+  EXPECT_EQ(bad.field_violations(0).description(), "7 is odd");
+  EXPECT_EQ(bad.field_violations(1).field(), "job.spec.size");
+  EXPECT_EQ(bad.field_violations(1).description(), "no size");
+}
+
+TEST(ToGrpc, TakesLinesForTextWhereOneOfThemOpensWithNoField) {
+  const auto bad = Find<google::rpc::BadRequest>(
+      ToGrpc(absl::InvalidArgumentError("model: it lacks\nunet.inc.weight and others")));
+  ASSERT_EQ(bad.field_violations_size(), 1);
+  EXPECT_EQ(bad.field_violations(0).description(), "it lacks\nunet.inc.weight and others");
+}
+
 TEST(ToGrpc, NamesNoFieldWhereTheMessageOpensWithNone) {
   for (const char* message :
        {"voxel (1, 2, 3) is not finite", "Size: upper case", ": nothing", ""}) {

@@ -2,7 +2,7 @@
 """Runs what the documents tell a reader to type.
 
   docs_test.py tour BIN_DIR     runs every `$ command` of README.md's console blocks, in order, in one shell
-                                in an empty folder, and fails at the first that fails
+                                in a folder with build/ and examples/ alone, and fails at the first that fails
   docs_test.py names            every script, preset, file and link that the documents name is there
 
 The tour's server gets a free port instead of the default one, so that the test runs beside a real server.
@@ -18,7 +18,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md"] + sorted(
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "examples/README.md"] + sorted(
     str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 
 
@@ -42,6 +42,7 @@ def tour(bin_dir):
     environment = dict(os.environ, PATH=f"{bin_dir}:{os.environ['PATH']}", GVSL_SERVER=f"127.0.0.1:{port}")
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / "build").symlink_to(pathlib.Path(bin_dir).parent)
+        (pathlib.Path(folder) / "examples").symlink_to(ROOT / "examples")
         shell = subprocess.Popen(["bash"], stdin=subprocess.PIPE, text=True, cwd=folder,
                                  env=environment, start_new_session=True)
         try:
@@ -60,7 +61,7 @@ def names():
     problems = []
     for document in DOCUMENTS:
         text = (ROOT / document).read_text()
-        for script in sorted(set(re.findall(r"\b(?:scripts|bench|deploy)/[a-z_-]+(?:\.[a-z]+)?", text))):
+        for script in sorted(set(re.findall(r"\b(?:scripts|bench|deploy|examples)/[a-z_-]+(?:[./][a-z_-]+)*", text))):
             if not (ROOT / script).exists():
                 problems.append(f"{document}: names {script}, which is not there")
         for preset in re.findall(r"(?:scripts/build|--preset) ([a-z][a-z-]*)", text):

@@ -51,12 +51,13 @@ class Service:
         self.process = None
         self.address = ""
 
-    def start(self):
+    def start(self, port=0):
+        """Starts it, on the port of an earlier one where its clients shall find it again."""
         port_file = self.folder / "port"
         port_file.unlink(missing_ok=True)
         with open(self.folder / "log", "a") as log:
             self.process = subprocess.Popen(
-                [BIN / "gvsld", "--data_dir", self.folder / "data", "--listen", "127.0.0.1:0",
+                [BIN / "gvsld", "--data_dir", self.folder / "data", "--listen", f"127.0.0.1:{port}",
                  "--port_file", port_file, *self.arguments], stderr=log)
         while not (port_file.exists() and port_file.read_text().strip()):
             if self.process.poll() is not None:
@@ -73,6 +74,11 @@ class Service:
         """Asks for a drain by SIGTERM; the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
+
+    def restart(self):
+        """A kill, and a new process at the same address."""
+        self.kill()
+        return self.start(int(self.address.split(":")[1]))
 
     def close(self):
         if self.process and self.process.poll() is None:

@@ -100,6 +100,24 @@ UpkeepOptions UpkeepOf(const Spec::Upkeep& from, int64_t steps) {
   return to;
 }
 
+// The initial model's, trained on in the corrected geometry; else the spec's.
+absl::StatusOr<ModelCard> CardOf(const v1::TrainingTask& task) {
+  const Spec::Network& network = task.spec().network();
+  if (!task.initial_model_path().empty()) {
+    auto info = ReadModelInfo(task.initial_model_path());
+    if (!info.ok()) return info.status();
+    info->card.geometry = Geometry::kCorrected;
+    return info->card;
+  }
+  auto card = CardFromProto(network.card(), Geometry::kCorrected);
+  if (!card.ok() || network.size().empty()) return card;
+  auto widths = WidthsOf(network.size());
+  if (!widths.ok()) return widths.status();
+  card->size = network.size();
+  card->widths = *widths;
+  return card;
+}
+
 absl::StatusOr<std::vector<SourceVolume>> SourcesOf(
     const google::protobuf::RepeatedPtrField<v1::TrainingTask::TrainingVolume>& volumes) {
   std::vector<SourceVolume> sources;
@@ -137,15 +155,9 @@ absl::StatusOr<v1::TrainingTask> ReadTask(const std::string& folder) {
 absl::StatusOr<TrainingSetup> SetupOf(const v1::TrainingTask& task, const std::string& folder) {
   const Spec& spec = task.spec();
   TrainingSetup setup;
-  auto card = CardFromProto(spec.network().card(), Geometry::kCorrected);
+  auto card = CardOf(task);
   if (!card.ok()) return card.status();
   setup.card = *card;
-  if (!spec.network().size().empty()) {
-    auto widths = WidthsOf(spec.network().size());
-    if (!widths.ok()) return widths.status();
-    setup.card.size = spec.network().size();
-    setup.card.widths = *widths;
-  }
   TrainingOptions& options = setup.options;
   options.crop = spec.data().crop() > 0 ? spec.data().crop() : setup.card.crop;
   options.method = MethodOf(spec.method());

@@ -19,6 +19,18 @@
 #include "imaging/status_reason.h"
 
 namespace gvsl::cli {
+namespace {
+
+std::string JsonOf(const google::protobuf::Message& message, bool pretty) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = pretty;
+  options.always_print_primitive_fields = true;
+  std::string text;
+  (void)google::protobuf::util::MessageToJsonString(message, &text, options);
+  return text;
+}
+
+}  // namespace
 
 CLI::Validator NotNegative() {
   return CLI::Validator(
@@ -94,15 +106,14 @@ std::function<std::string(const std::string&)> EndsIn(std::vector<std::string> e
 }
 
 void PrintJson(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
-  options.always_print_primitive_fields = true;
-  std::string text;
-  (void)google::protobuf::util::MessageToJsonString(message, &text, options);
-  std::fputs(text.c_str(), stdout);
+  std::fputs(JsonOf(message, true).c_str(), stdout);
 }
 
-void PrintJsonError(const absl::Status& status) {
+void PrintJsonLine(const google::protobuf::Message& message) {
+  std::puts(JsonOf(message, false).c_str());
+}
+
+void PrintJsonError(const absl::Status& status, bool line) {
   google::rpc::Status error;
   error.set_code(static_cast<int32_t>(status.code()));
   error.set_message(std::string(status.message()));
@@ -112,7 +123,7 @@ void PrintJsonError(const absl::Status& status) {
     info.set_domain("gvsl");
     error.add_details()->PackFrom(info);
   }
-  PrintJson(error);
+  line ? PrintJsonLine(error) : PrintJson(error);
 }
 
 void PrintTable(const std::vector<std::vector<std::string>>& rows) {

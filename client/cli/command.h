@@ -20,6 +20,8 @@ namespace gvsl::cli {
 struct Context {
   Client& client;
   bool json;  // one JSON document on standard output instead of text
+  // Set by commands whose output has no end in sight: with `json`, one document a line.
+  bool json_lines = false;
 };
 
 using Action = std::function<absl::Status(Context&)>;
@@ -27,6 +29,7 @@ using Action = std::function<absl::Status(Context&)>;
 void AddVolumesCommands(CLI::App& app, Action& action);
 void AddModelsCommands(CLI::App& app, Action& action);
 void AddFeaturesCommands(CLI::App& app, Action& action);
+void AddJobsCommands(CLI::App& app, Action& action);
 void AddServerCommands(CLI::App& app, Action& action);    // status, health
 void AddPhantomsCommands(CLI::App& app, Action& action);  // made on this machine, no server
 void AddCompletionCommand(CLI::App& app, Action& action);
@@ -66,8 +69,10 @@ std::function<std::string(const std::string&)> EndsIn(std::vector<std::string> e
 
 // Prints a message in its JSON form, fields that are zero included.
 void PrintJson(const google::protobuf::Message& message);
+// The same on one line.
+void PrintJsonLine(const google::protobuf::Message& message);
 // Prints a failure as google.rpc.Status in its JSON form, the reason in an ErrorInfo.
-void PrintJsonError(const absl::Status& status);
+void PrintJsonError(const absl::Status& status, bool line);
 // Prints rows under a header, columns aligned; the first row is the header.
 void PrintTable(const std::vector<std::vector<std::string>>& rows);
 // "12.3 MiB"

@@ -39,7 +39,7 @@ void CancelOnSignal(const sigset_t& signals, gvsl::Client& client) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("gvsl: volumes into a GVSL server, features out of it.");
+  CLI::App app("gvsl: volumes into a GVSL server, features and trained networks out of it.");
   app.footer(
       "Every command has an example in its help: gvsl volumes import --help\n"
       "Exit status: 0 done, 1 the request failed (with --json, a google.rpc.Status on standard "
@@ -53,11 +53,12 @@ int main(int argc, char** argv) {
       ->envname("GVSL_SERVER");
   app.add_option("--timeout", options.timeout_s, "seconds each call may take (default: no limit)")
       ->check(CLI::PositiveNumber);
-  app.add_flag("--json", json, "print one JSON document");
+  app.add_flag("--json", json, "print one JSON document (jobs watch and logs: one a line)");
   gvsl::cli::Action action;
   gvsl::cli::AddVolumesCommands(app, action);
   gvsl::cli::AddModelsCommands(app, action);
   gvsl::cli::AddFeaturesCommands(app, action);
+  gvsl::cli::AddJobsCommands(app, action);
   gvsl::cli::AddPhantomsCommands(app, action);
   gvsl::cli::AddServerCommands(app, action);
   gvsl::cli::AddCompletionCommand(app, action);
@@ -72,7 +73,7 @@ int main(int argc, char** argv) {
   CancelOnSignal(signals, client);
   gvsl::cli::Context context{client, json};
   absl::Status status = action(context);
-  if (!status.ok() && json) gvsl::cli::PrintJsonError(status);
+  if (!status.ok() && json) gvsl::cli::PrintJsonError(status, context.json_lines);
   if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status.ok()) {
     status = absl::UnknownError("the output could not be written; is the disk full?");
   }

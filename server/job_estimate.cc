@@ -1,0 +1,138 @@
+#include "server/job_estimate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "imaging/status_reason.h"
+
+namespace gvsl {
+namespace {
+
+constexpr double kGibibyte = 1 << 30;
+
+// The U-Net's 3x3x3 convolutions: products a voxel of the input, and values. The heads add a tenth.
+struct Network {
+  explicit Network(const ModelCard& card) {
+    const auto& w = card.widths;
+    for (size_t level = 0; level < w.size(); ++level) {
+      const auto width = static_cast<double>(w[level]);
+      const double before = level == 0 ? 1 : static_cast<double>(w[level - 1]);
+      double values = 27 * (before * width + width * width);
+      if (level + 1 < w.size())
+        values += 27 * ((width + static_cast<double>(w[level + 1])) * width + width * width);
+      const double share = std::pow(0.125, static_cast<double>(level));  // of the voxels
+      parameters += 1.1 * values;
+      products_per_voxel += 1.1 * values * share;
+      channels_per_voxel += width * share;
+    }
+  }
+  double parameters = 0, products_per_voxel = 0, channels_per_voxel = 0;
+};
+
+double VoxelsOf(const ResolvedJob& job) { return std::pow(job.spec.data().crop(), 3); }
+
+double PairsOfAPass(const v1::PretrainingSpec::Optimization& run) {
+  return static_cast<double>(run.batch_size()) / (run.accumulation() * run.world_size());
+}
+
+double MemoryOf(const ResolvedJob& job, const Network& network) {
+  constexpr double kRuntime = 0.5 * kGibibyte;  // LibTorch, its workspaces, volumes in hand
+  // Activations of A and B, their gradients and what the losses keep, for each channel.
+  constexpr double kBytesPerChannel = 76;
+  const auto& run = job.spec.optimization();
+  const bool half = run.precision() == v1::PretrainingSpec::Optimization::BFLOAT16;
+  // Weights, gradients, two moments of Adam; and their average where there is one.
+  const double copies = 4 + (run.ema_decay() > 0 ? 1 : 0);
+  return kRuntime + 4 * copies * network.parameters +
+         kBytesPerChannel * (half ? 0.6 : 1) * network.channels_per_voxel * VoxelsOf(job) *
+             PairsOfAPass(run);
+}
+
+// The volumes on the model's grid, two bytes a voxel.
+double CacheOf(const ResolvedJob& job) {
+  double voxels = 0;
+  for (const auto* volumes : {&job.data.training, &job.data.validation}) {
+    for (const v1::Volume& volume : *volumes) {
+      double count = 1;
+      for (int axis = 0; axis < volume.grid().size_size(); ++axis) {
+        count *= static_cast<double>(volume.grid().size(axis)) * volume.grid().spacing_mm(axis) /
+                 job.card.spacing_mm[axis];
+      }
+      voxels += count;
+    }
+  }
+  return 2 * voxels;
+}
+
+double CheckpointsOf(const ResolvedJob& job, const Network& network) {
+  const bool averaged = job.spec.optimization().ema_decay() > 0;
+  const double weights = 4 * network.parameters;
+  // One is written before another goes; then `last`, `best` and one of them aside.
+  return (job.spec.upkeep().keep_checkpoints() + 1) * weights * (averaged ? 4 : 3) + 3 * weights;
+}
+
+double SecondsOf(const ResolvedJob& job, const Network& network, const JobCapacity& capacity) {
+  const auto& run = job.spec.optimization();
+  // Two images through the network, and twice as much again for the gradients.
+  constexpr double kPasses = 6;
+  const double flops = kPasses * 2 * network.products_per_voxel * VoxelsOf(job) * run.batch_size() *
+                       static_cast<double>(run.steps());
+  // What LibTorch's convolutions reach on a core, or on one device.
+  const bool half = run.precision() == v1::PretrainingSpec::Optimization::BFLOAT16;
+  const double per_second = capacity.cuda ? (half ? 40e12 : 10e12) * run.world_size()
+                                          : 40e9 * std::max(1, capacity.threads);
+  return flops / per_second;
+}
+
+std::string Gib(double bytes) { return absl::StrFormat("%.1f GiB", bytes / kGibibyte); }
+
+absl::Status Refuse(const std::string& text, const char* reason) {
+  return WithReason(absl::ResourceExhaustedError(text), reason);
+}
+
+}  // namespace
+
+v1::JobEstimate EstimateJob(const ResolvedJob& job, const JobCapacity& capacity) {
+  const Network network(job.card);
+  double cache = CacheOf(job);
+  if (capacity.cache_bytes > 0) cache = std::min(cache, static_cast<double>(capacity.cache_bytes));
+  v1::JobEstimate estimate;
+  estimate.set_memory_bytes(static_cast<int64_t>(MemoryOf(job, network)));
+  estimate.set_disk_bytes(static_cast<int64_t>(cache + CheckpointsOf(job, network)));
+  constexpr double kMostSeconds = 3e11;  // what a Duration may hold
+  estimate.mutable_duration()->set_seconds(
+      static_cast<int64_t>(std::min(kMostSeconds, SecondsOf(job, network, capacity))));
+  return estimate;
+}
+
+absl::Status CheckFits(const ResolvedJob& job, const v1::JobEstimate& estimate,
+                       const JobCapacity& capacity) {
+  const int64_t ranks = job.spec.optimization().world_size();
+  if (capacity.devices > 0 && ranks > capacity.devices) {
+    return Refuse(absl::StrCat("the job wants ", ranks, " ranks, a CUDA device each, and this ",
+                               "server has ", capacity.devices, "; lower optimization.world_size"),
+                  "JOB_TOO_LARGE");
+  }
+  const auto memory = static_cast<double>(estimate.memory_bytes()) * (capacity.cuda ? 1.0 : ranks);
+  if (capacity.memory_bytes > 0 && memory > static_cast<double>(capacity.memory_bytes)) {
+    return Refuse(absl::StrCat("the job needs about ", Gib(memory), " of memory, and the ",
+                               capacity.cuda ? "device" : "server", " has ",
+                               Gib(static_cast<double>(capacity.memory_bytes)),
+                               "; lower data.crop or optimization.batch_size, raise ",
+                               "optimization.accumulation, or take a smaller network.size"),
+                  "JOB_TOO_LARGE");
+  }
+  if (capacity.disk_bytes > 0 && estimate.disk_bytes() > capacity.disk_bytes) {
+    return Refuse(
+        absl::StrCat("the job needs about ", Gib(static_cast<double>(estimate.disk_bytes())),
+                     " of disk for its volumes' cache and checkpoints, and ",
+                     Gib(static_cast<double>(capacity.disk_bytes)),
+                     " are free; delete old jobs, or lower upkeep.keep_checkpoints"),
+        "DISK_FULL");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace gvsl

@@ -1,0 +1,116 @@
+#include "server/job_estimate.h"
+
+#include <gtest/gtest.h>
+
+#include "imaging/status_reason.h"
+
+namespace gvsl {
+namespace {
+
+constexpr double kGibibyte = 1 << 30;
+
+// A complete job of `base` on two volumes of 200^3 voxels of 1 mm.
+ResolvedJob Base(int crop) {
+  ResolvedJob job;
+  job.spec.mutable_data()->set_crop(crop);
+  Violations violations("");
+  CompleteSpec(job.card, /*cuda=*/false, job.spec, violations);
+  EXPECT_TRUE(violations.status().ok()) << violations.status();
+  v1::Volume volume;
+  for (int axis = 0; axis < 3; ++axis) {
+    volume.mutable_grid()->add_size(200);
+    volume.mutable_grid()->add_spacing_mm(1);
+  }
+  job.data.training = {volume, volume};
+  return job;
+}
+
+double GibibytesOf(const ResolvedJob& job) {
+  return static_cast<double>(EstimateJob(job, {}).memory_bytes()) / kGibibyte;
+}
+
+TEST(EstimateJob, MemoryIsWhatRunsOfBaseTook) {
+  // Measured peaks of training on the CPU, two pairs a pass.
+  EXPECT_NEAR(GibibytesOf(Base(64)), 2.5, 0.4);
+  EXPECT_NEAR(GibibytesOf(Base(96)), 6.2, 0.6);
+  EXPECT_NEAR(GibibytesOf(Base(128)), 13.6, 1);
+}
+
+TEST(EstimateJob, MemoryFollowsThePairsOfAPassAndNotTheWholeBatch) {
+  ResolvedJob job = Base(128);
+  const double two = GibibytesOf(job);
+  job.spec.mutable_optimization()->set_batch_size(8);
+  EXPECT_GT(GibibytesOf(job), 3 * two);
+  job.spec.mutable_optimization()->set_accumulation(2);
+  job.spec.mutable_optimization()->set_world_size(2);
+  EXPECT_DOUBLE_EQ(GibibytesOf(job), two);
+}
+
+TEST(EstimateJob, ASmallerNetworkTakesLessOfEverything) {
+  const ResolvedJob base = Base(128);
+  ResolvedJob tiny = base;
+  tiny.card.widths = *WidthsOf("tiny");
+  const v1::JobEstimate large = EstimateJob(base, {}), small = EstimateJob(tiny, {});
+  EXPECT_LT(small.memory_bytes(), large.memory_bytes() / 3);
+  EXPECT_LT(small.disk_bytes(), large.disk_bytes());
+  EXPECT_LT(small.duration().seconds(), large.duration().seconds() / 10);
+}
+
+TEST(EstimateJob, DiskIsTheCacheOnTheModelsGridAndTheCheckpoints) {
+  ResolvedJob job = Base(64);
+  const int64_t one_mm = EstimateJob(job, {}).disk_bytes();
+  job.card.spacing_mm = {2, 2, 2};
+  const int64_t two_mm = EstimateJob(job, {}).disk_bytes();
+  EXPECT_EQ(one_mm - two_mm, 2 * (2 * 8000000 - 2 * 1000000));
+  job.spec.mutable_upkeep()->set_keep_checkpoints(4);
+  const auto checkpoint = static_cast<double>(EstimateJob(job, {}).disk_bytes() - two_mm);
+  EXPECT_NEAR(checkpoint, 3 * 4 * 24.5e6, 3 * 4 * 2e6);  // weights and two moments of 24.5 million
+  JobCapacity capacity;
+  capacity.cache_bytes = 1000000;
+  EXPECT_LT(EstimateJob(job, capacity).disk_bytes(), EstimateJob(job, {}).disk_bytes());
+}
+
+TEST(EstimateJob, AHundredTimesTheStepsTakeAHundredTimesAsLong) {
+  ResolvedJob job = Base(64);
+  job.spec.mutable_optimization()->set_steps(1000);
+  const int64_t seconds = EstimateJob(job, {}).duration().seconds();
+  EXPECT_GT(seconds, 100);
+  job.spec.mutable_optimization()->set_steps(100000);
+  EXPECT_NEAR(static_cast<double>(EstimateJob(job, {}).duration().seconds()),
+              100.0 * static_cast<double>(seconds), 100);
+}
+
+TEST(CheckFits, RefusesWhatTheServerHasNotAndSaysWhatToChange) {
+  ResolvedJob job = Base(128);
+  JobCapacity capacity;
+  const v1::JobEstimate estimate = EstimateJob(job, capacity);
+  EXPECT_TRUE(CheckFits(job, estimate, capacity).ok());  // nothing is known of the server
+
+  capacity.memory_bytes = estimate.memory_bytes();
+  EXPECT_TRUE(CheckFits(job, estimate, capacity).ok());
+  capacity.memory_bytes -= 1;
+  EXPECT_EQ(ReasonOf(CheckFits(job, estimate, capacity)), "JOB_TOO_LARGE");
+  EXPECT_TRUE(absl::IsResourceExhausted(CheckFits(job, estimate, capacity)));
+  EXPECT_NE(CheckFits(job, estimate, capacity).message().find("data.crop"), std::string::npos);
+
+  capacity = {};
+  capacity.disk_bytes = estimate.disk_bytes() - 1;
+  EXPECT_EQ(ReasonOf(CheckFits(job, estimate, capacity)), "DISK_FULL");
+}
+
+TEST(CheckFits, RanksShareTheMemoryOfTheCpuAndHaveADeviceEachUnderCuda) {
+  ResolvedJob job = Base(64);
+  job.spec.mutable_optimization()->set_world_size(2);
+  JobCapacity capacity;
+  const v1::JobEstimate estimate = EstimateJob(job, capacity);
+  capacity.memory_bytes = estimate.memory_bytes() * 3 / 2;
+  EXPECT_EQ(ReasonOf(CheckFits(job, estimate, capacity)), "JOB_TOO_LARGE");
+  capacity.cuda = true;
+  capacity.devices = 2;
+  EXPECT_TRUE(CheckFits(job, estimate, capacity).ok());
+  capacity.devices = 1;
+  EXPECT_EQ(ReasonOf(CheckFits(job, estimate, capacity)), "JOB_TOO_LARGE");
+}
+
+}  // namespace
+}  // namespace gvsl

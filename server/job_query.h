@@ -1,0 +1,18 @@
+// ListJobs' filter and order as parts of an SQL query.
+#ifndef GVSL_SERVER_JOB_QUERY_H_
+#define GVSL_SERVER_JOB_QUERY_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/list_query.h"
+
+namespace gvsl {
+
+// As jobs.proto describes them. INVALID_ARGUMENT says what is wrong at which character.
+absl::StatusOr<SqlCondition> ParseJobFilter(const std::string& filter);
+absl::StatusOr<SqlOrder> ParseJobOrder(const std::string& order_by);
+
+}  // namespace gvsl
+
+#endif  // GVSL_SERVER_JOB_QUERY_H_
