@@ -53,7 +53,7 @@ struct Client::Impl {
   template <typename Message, typename Open, typename Take, typename Complete>
   absl::Status Follow(Open&& open, Take&& take, Complete&& complete) {
     using Clock = std::chrono::steady_clock;
-    RetryPolicy policy(std::random_device{}());
+    RetryPolicy policy(std::random_device{}(), RetryPolicy::kPatientAttempts);
     while (true) {
       const auto begin = Clock::now();
       bool wanted = true;

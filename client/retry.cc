@@ -10,8 +10,8 @@ std::optional<std::chrono::milliseconds> RetryPolicy::Next(
   const bool again =
       (status.code() == absl::StatusCode::kUnavailable && reached_before) ||
       (status.code() == absl::StatusCode::kResourceExhausted && server_delay.has_value());
-  if (!again || ++failures_ >= kAttempts) return std::nullopt;
-  auto delay = std::min(kFirst * (1 << (failures_ - 1)), kLongest);
+  if (!again || ++failures_ >= attempts_) return std::nullopt;
+  auto delay = std::min(kFirst * (1 << std::min(failures_ - 1, 10)), kLongest);
   if (server_delay) delay = std::max(delay, std::min(*server_delay, kLongest));
   // xorshift64: half to all of the delay, so that many clients do not come back together.
   random_ ^= random_ << 13;

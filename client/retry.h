@@ -15,10 +15,13 @@ namespace gvsl {
 class RetryPolicy {
  public:
   static constexpr int kAttempts = 8;
+  // Of who follows work that takes days: some ten minutes, in which a server may be replaced.
+  static constexpr int kPatientAttempts = 160;
   static constexpr std::chrono::milliseconds kFirst{200};
   static constexpr std::chrono::milliseconds kLongest{5000};
 
-  explicit RetryPolicy(uint64_t seed) : random_(seed | 1) {}
+  explicit RetryPolicy(uint64_t seed, int attempts = kAttempts)
+      : attempts_(attempts), random_(seed | 1) {}
 
   // How long to wait before the next attempt, or nothing when the failure stands.
   std::optional<std::chrono::milliseconds> Next(
@@ -28,6 +31,7 @@ class RetryPolicy {
   void Progressed() { failures_ = 0; }
 
  private:
+  const int attempts_;
   uint64_t random_;
   int failures_ = 0;
 };

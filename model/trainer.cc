@@ -156,6 +156,11 @@ absl::Status Trainer::Impl::Prepare() {
         "method: with neither z_matching nor fundament there is nothing to learn");
   }
   for (int axis = 0; axis < 3; ++axis) spacing_mm[axis] = setup.card.spacing_mm[2 - axis];
+  std::error_code error;
+  std::filesystem::create_directories(setup.folder, error);
+  if (error) {
+    return absl::InternalError(absl::StrCat(setup.folder, ": cannot be made: ", error.message()));
+  }
   VolumeCache cache(setup.cache_folder, setup.cache_bytes);
   if (absl::Status status = Cache(setup.training, cache, training); !status.ok()) return status;
   if (absl::Status status = Cache(setup.validation, cache, validation); !status.ok()) return status;

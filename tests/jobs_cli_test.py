@@ -65,7 +65,7 @@ class JobsCli(unittest.TestCase):
     def test_the_quick_example_trains_a_model_that_extracts_features(self):
         result = self.service.must("jobs", "submit", QUICK, *self.settings(20), "--name", "quick", "--watch")
         lines = result.out.splitlines()
-        self.assertEqual(steps_of(lines), list(range(2, 21, 2)), result.out)
+        self.assertEqual(steps_of(lines), [1, *range(2, 21, 2)], result.out)
         self.assertTrue(any(line.startswith("checkpoint at step 10") for line in lines), result.out)
         job, model = re.search(r"^(jobs/\S+) has succeeded: (models/\S+)$", result.out, re.M).groups()
 
@@ -178,7 +178,7 @@ class JobsCli(unittest.TestCase):
             self.service.restart()
         code, lines, error = self.ended(process, path)
         self.assertEqual(code, 0, error)
-        self.assertEqual(steps_of(lines), list(range(2, 101, 2)))  # each once
+        self.assertEqual(steps_of(lines), [1, *range(2, 101, 2)])  # each once
 
     def pretrain(self, *arguments):
         return self.spawn("/usr/bin/python3", ROOT / "examples/python/pretrain.py", *arguments)
@@ -192,7 +192,7 @@ class JobsCli(unittest.TestCase):
         self.service.restart()
         code, lines, error = self.ended(process, path)
         self.assertEqual(code, 0, error)
-        self.assertEqual(steps_of(lines), list(range(2, 61, 2)))
+        self.assertEqual(steps_of(lines), [1, *range(2, 61, 2)])
         model = re.search(r"has made (models/\S+)", lines[-1])[1]
         self.assertEqual(self.service.must("--json", "models", "show", model).json()["displayName"], "python")
 

@@ -160,7 +160,7 @@ class Trainer(unittest.TestCase):
         self.assertEqual(numbers, list(range(1, len(numbers) + 1)))
 
     def test_keeps_the_last_step_when_it_is_told_to_stop(self):
-        job = self.job("stopped", steps=500, upkeep="checkpoint_every: 1000 validate_every: 1000")
+        job = self.job("stopped", steps=500, upkeep="checkpoint_every: 1000")
         process = self.spawn(job)
         self.until_step(job, process, 3)
         process.send_signal(signal.SIGTERM)
@@ -266,6 +266,7 @@ class Trainer(unittest.TestCase):
             ended = self.events(job)[-1]["ended"]
             self.assertEqual(ended["outcome"], "FAILED")
             self.assertIn(told, ended["message"])
+            self.assertNotIn(str(self.folder), ended["message"], "a client is told no path of the server")
 
 
 if __name__ == "__main__":

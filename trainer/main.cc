@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "imaging/status_reason.h"
 #include "model/extractor.h"
 #include "trainer/event_log.h"
@@ -44,17 +45,28 @@ bool Retryable(const absl::Status& status) {
          status.code() == absl::StatusCode::kInternal;
 }
 
-std::string Advice(const absl::Status& status) {
+// What a client is told: what to do, and no path of the server.
+std::string Advice(const absl::Status& status, const std::string& folder,
+                   const v1::TrainingTask& task) {
   std::string message(status.message());
   if (ReasonOf(status) == "DISK_FULL") {
     message += "; free space, then resume the job: it goes on from its last checkpoint";
   }
-  return message;
+  std::vector<std::pair<std::string, std::string>> names = {{folder + "/", ""}};
+  if (!task.cache_dir().empty()) names.emplace_back(task.cache_dir() + "/", "cache/");
+  for (const auto* volumes : {&task.training(), &task.validation()}) {
+    for (const auto& volume : *volumes) {
+      if (!volume.path().empty()) names.emplace_back(volume.path(), volume.name());
+    }
+  }
+  return absl::StrReplaceAll(message, names);
 }
 
 // What the signal's thread needs of a run that may not have begun.
 struct Shared {
   std::mutex mutex;
+  std::string folder;
+  v1::TrainingTask task;
   Trainer* trainer = nullptr;
   Peers peers;
 };
@@ -104,7 +116,8 @@ void StopOnSignal(Shared& shared, EventLog& events) {
   if (status.ok()) {
     status = events.Append(Ended(v1::JobEvent::Ended::STOPPED, step, ""), true);
   } else {
-    auto event = Ended(v1::JobEvent::Ended::FAILED, step, Advice(status));
+    auto event =
+        Ended(v1::JobEvent::Ended::FAILED, step, Advice(status, shared.folder, shared.task));
     (void)events.Append(event, true);
   }
   shared.peers.Kill();
@@ -165,16 +178,21 @@ int Lead(const std::string& folder) {
   auto events = EventLog::Open(folder + "/events.jsonl");
   if (!events.ok()) return Complain(events.status());
   Shared shared;
+  shared.folder = folder;
   std::thread([&] { StopOnSignal(shared, **events); }).detach();
 
   const auto fail = [&](const absl::Status& status) {
-    auto event = Ended(v1::JobEvent::Ended::FAILED, 0, Advice(status));
+    auto event = Ended(v1::JobEvent::Ended::FAILED, 0, Advice(status, shared.folder, shared.task));
     event.mutable_ended()->set_retryable(Retryable(status));
     (void)(*events)->Append(event, true);
     return Complain(status);
   };
   auto task = ReadTask(folder);
   if (!task.ok()) return fail(task.status());
+  {
+    const std::lock_guard<std::mutex> lock(shared.mutex);
+    shared.task = *task;
+  }
   auto tensorboard = TensorboardWriter::Open(folder + "/tensorboard");
   if (!tensorboard.ok()) return fail(tensorboard.status());
   JobObserver observer(folder, **events, **tensorboard);
@@ -236,6 +254,7 @@ int main(int argc, char** argv) {
     setenv("OMP_WAIT_POLICY", "passive", 1);
     execv("/proc/self/exe", argv);  // as it is where that fails
   }
+  prctl(PR_SET_NAME, "gvsl-trainer");  // it was started as "exe"
   std::string folder, store;
   int rank = 0;
   for (int i = 1; i < argc; ++i) {

@@ -138,8 +138,7 @@ absl::StatusOr<std::vector<SourceVolume>> SourcesOf(
 absl::StatusOr<v1::TrainingTask> ReadTask(const std::string& folder) {
   const std::string path = folder + "/task.textproto";
   std::ifstream file(path);
-  if (!file)
-    return absl::NotFoundError(absl::StrCat(path, ": no such file; is this a job's folder?"));
+  if (!file) return absl::NotFoundError("task.textproto is not there; is this a job's folder?");
   std::stringstream text;
   text << file.rdbuf();
   v1::TrainingTask task;
@@ -147,7 +146,7 @@ absl::StatusOr<v1::TrainingTask> ReadTask(const std::string& folder) {
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&error);
   if (!parser.ParseFromString(text.str(), &task)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": ", error.text));
+    return absl::InvalidArgumentError(absl::StrCat("task.textproto: ", error.text));
   }
   return task;
 }
