@@ -9,11 +9,11 @@
 #include "imaging/output_file.h"
 #include "imaging/sha256.h"
 #include "model/model_file.h"
-#include "trainer/card_conversion.h"
 #include "server/chunks.h"
 #include "server/model_registry.h"
 #include "server/names.h"
 #include "server/streams.h"
+#include "trainer/card_conversion.h"
 
 namespace gvsl {
 namespace {
