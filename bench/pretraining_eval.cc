@@ -32,10 +32,20 @@ constexpr char kUsage[] =
     "  --untrained      the model's network with seeded random weights instead of its own\n";
 
 struct Case {
-  Tensor image;   // [1, 1, S, S, S] in [0, 1], in the middle of the crop
-  Tensor labels;  // [S, S, S] int64
-  Tensor inside;  // [S, S, S] bool: the volume, not its padding
+  Tensor image;   // [1, 1, D, H, W] in [0, 1]
+  Tensor labels;  // [D, H, W] int64
 };
+
+// The volume in the middle of a larger box of zeros.
+Tensor Centred(const Tensor& volume, const std::vector<int64_t>& size) {
+  std::vector<int64_t> padding;  // innermost axis first
+  for (int64_t axis = 2; axis >= 0; --axis) {
+    const int64_t missing = size[static_cast<size_t>(axis)] - volume.size(axis - 3);
+    padding.push_back(missing / 2);
+    padding.push_back(missing - missing / 2);
+  }
+  return torch::constant_pad_nd(volume, padding, 0);
+}
 
 [[noreturn]] void Fail(const std::string& message) {
   std::fprintf(stderr, "gvsl_pretraining_eval: %s\n", message.c_str());
@@ -58,29 +68,16 @@ Case ReadCase(const std::string& folder, int id, const gvsl::ModelCard& card) {
   image.set_modality("MR");
   const auto preprocessor = Checked(gvsl::Preprocessor::Make(image, card));
   const gvsl::Grid& grid = preprocessor.grid();
-  const int64_t side = card.crop;
-  std::array<int64_t, 3> begin;  // columns, rows, slices
-  for (int axis = 0; axis < 3; ++axis) {
-    if (grid.size[axis] > side)
-      Fail(absl::StrCat("volume ", id, " is larger than the model's crop"));
-    begin[axis] = -((side - grid.size[axis]) / 2);
-  }
   Case result;
-  result.image = torch::zeros({1, 1, side, side, side});
-  preprocessor.Box(begin, {side, side, side}, result.image.data_ptr<float>());
-  gvsl::Volume moved =
+  result.image = torch::zeros({1, 1, grid.size[2], grid.size[1], grid.size[0]});
+  preprocessor.Box({0, 0, 0}, grid.size, result.image.data_ptr<float>());
+  const gvsl::Volume moved =
       Checked(gvsl::Resample(labels, grid, gvsl::Interpolation::kNearest, labels.type()));
-  moved = Checked(gvsl::CropOrPad(moved, begin, {side, side, side}));
-  result.labels = torch::zeros({side, side, side}, torch::kLong);
+  result.labels = torch::zeros({grid.size[2], grid.size[1], grid.size[0]}, torch::kLong);
   gvsl::VisitVoxelType(moved.type(), [&](auto zero) {
     using T = decltype(zero);
     std::copy_n(moved.voxels<T>(), moved.voxel_count(), result.labels.data_ptr<int64_t>());
   });
-  result.inside = torch::zeros({side, side, side}, torch::kBool);
-  Tensor box = result.inside;
-  for (int axis = 0; axis < 3; ++axis)
-    box = box.narrow(axis, -begin[2 - axis], grid.size[2 - axis]);
-  box.fill_(true);
   return result;
 }
 
@@ -102,14 +99,12 @@ struct Mean {
 };
 
 Tensor Dense(gvsl::GvslNetwork& network, const Case& c) {
-  return network->unet->forward(c.image).dense[0];  // [C, S, S, S]
+  return network->unet->forward(c.image).dense[0];  // [C, D, H, W]
 }
 
-// [N, C] of the voxels inside the volume, and their labels.
+// [N, C] of all voxels, and their labels.
 std::pair<Tensor, Tensor> VoxelsOf(gvsl::GvslNetwork& network, const Case& c) {
-  const Tensor index = c.inside.flatten().nonzero().flatten();
-  return {Dense(network, c).flatten(1).index_select(1, index).t().contiguous(),
-          c.labels.flatten().index_select(0, index)};
+  return {Dense(network, c).flatten(1).t().contiguous(), c.labels.flatten()};
 }
 
 }  // namespace
@@ -152,7 +147,13 @@ int main(int argc, char** argv) {
   };
   Mean before, affine, after;
   for (const auto& pair : pairs) {
-    const Case &fixed = get(pair["fixed_id"]), &moving = get(pair["moving_id"]);
+    const Case &first = get(pair["fixed_id"]), &second = get(pair["moving_id"]);
+    std::vector<int64_t> box;
+    for (int64_t axis = 0; axis < 3; ++axis) {
+      box.push_back(std::max(first.labels.size(axis), second.labels.size(axis)));
+    }
+    const Case fixed = {Centred(first.image, box), Centred(first.labels, box)};
+    const Case moving = {Centred(second.image, box), Centred(second.labels, box)};
     const gvsl::GvslOutput output = network->forward(fixed.image, moving.image);
     const at::IntArrayRef size = fixed.labels.sizes();
     const Tensor one_hot = torch::one_hot(moving.labels, 3).permute({3, 0, 1, 2}).unsqueeze(0);
