@@ -416,7 +416,7 @@ PairBatch Trainer::Impl::ValidationPair(int64_t pair) const {
 }
 
 GvslNetwork Trainer::Impl::ServedNetwork() {
-  if (!served_network.is_empty() && options.optimization.ema_decay > 0) {
+  if (options.optimization.ema_decay > 0) {
     const StateDict average = optimizer->served();
     served_network->LoadState(average).IgnoreError();  // of the same card
   }

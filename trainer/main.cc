@@ -248,8 +248,7 @@ int Follow(const std::string& folder, int rank, const std::string& store) {
 
 int main(int argc, char** argv) {
   // OpenMP's threads spin while they wait for each other, unless told before the program is loaded:
-  // beside anything else on the machine, such as the server, that makes everything many times
-  // slower.
+  // beside anything else on the machine, such as the server, that makes both several times slower.
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
     setenv("OMP_WAIT_POLICY", "passive", 1);
     execv("/proc/self/exe", argv);  // as it is where that fails
