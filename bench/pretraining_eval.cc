@@ -33,10 +33,11 @@ constexpr char kUsage[] =
 
 struct Case {
   Tensor image;   // [1, 1, D, H, W] in [0, 1]
+  Tensor inside;  // of the same size: 1 in the volume, 0 in the padding around it
   Tensor labels;  // [D, H, W] int64
 };
 
-// The volume in the middle of a larger box of zeros.
+// The volume in the middle of a larger box of zeros, as a training crop shows it.
 Tensor Centred(const Tensor& volume, const std::vector<int64_t>& size) {
   std::vector<int64_t> padding;  // innermost axis first
   for (int64_t axis = 2; axis >= 0; --axis) {
@@ -45,6 +46,19 @@ Tensor Centred(const Tensor& volume, const std::vector<int64_t>& size) {
     padding.push_back(missing - missing / 2);
   }
   return torch::constant_pad_nd(volume, padding, 0);
+}
+
+Case Centred(const Case& c, const std::vector<int64_t>& size) {
+  return {Centred(c.image, size), Centred(c.inside, size), Centred(c.labels, size)};
+}
+
+// The smallest box of multiples of 16 that holds both.
+std::vector<int64_t> Box(const Case& a, const Case& b) {
+  std::vector<int64_t> box;
+  for (int64_t axis = 0; axis < 3; ++axis) {
+    box.push_back((std::max(a.labels.size(axis), b.labels.size(axis)) + 15) / 16 * 16);
+  }
+  return box;
 }
 
 [[noreturn]] void Fail(const std::string& message) {
@@ -71,6 +85,7 @@ Case ReadCase(const std::string& folder, int id, const gvsl::ModelCard& card) {
   Case result;
   result.image = torch::zeros({1, 1, grid.size[2], grid.size[1], grid.size[0]});
   preprocessor.Box({0, 0, 0}, grid.size, result.image.data_ptr<float>());
+  result.inside = torch::ones_like(result.image);
   const gvsl::Volume moved =
       Checked(gvsl::Resample(labels, grid, gvsl::Interpolation::kNearest, labels.type()));
   result.labels = torch::zeros({grid.size[2], grid.size[1], grid.size[0]}, torch::kLong);
@@ -102,9 +117,12 @@ Tensor Dense(gvsl::GvslNetwork& network, const Case& c) {
   return network->unet->forward(c.image).dense[0];  // [C, D, H, W]
 }
 
-// [N, C] of all voxels, and their labels.
+// [N, C] of all voxels of the volume, and their labels.
 std::pair<Tensor, Tensor> VoxelsOf(gvsl::GvslNetwork& network, const Case& c) {
-  return {Dense(network, c).flatten(1).t().contiguous(), c.labels.flatten()};
+  const Case centred = Centred(c, Box(c, c));
+  const Tensor inside = centred.inside.flatten().nonzero().flatten();
+  return {Dense(network, centred).flatten(1).t().index_select(0, inside),
+          centred.labels.flatten().index_select(0, inside)};
 }
 
 }  // namespace
@@ -148,12 +166,8 @@ int main(int argc, char** argv) {
   Mean before, affine, after;
   for (const auto& pair : pairs) {
     const Case &first = get(pair["fixed_id"]), &second = get(pair["moving_id"]);
-    std::vector<int64_t> box;
-    for (int64_t axis = 0; axis < 3; ++axis) {
-      box.push_back(std::max(first.labels.size(axis), second.labels.size(axis)));
-    }
-    const Case fixed = {Centred(first.image, box), Centred(first.labels, box)};
-    const Case moving = {Centred(second.image, box), Centred(second.labels, box)};
+    const std::vector<int64_t> box = Box(first, second);
+    const Case fixed = Centred(first, box), moving = Centred(second, box);
     const gvsl::GvslOutput output = network->forward(fixed.image, moving.image);
     const at::IntArrayRef size = fixed.labels.sizes();
     const Tensor one_hot = torch::one_hot(moving.labels, 3).permute({3, 0, 1, 2}).unsqueeze(0);
@@ -161,17 +175,21 @@ int main(int argc, char** argv) {
       return gvsl::SampleAt(one_hot.to(torch::kFloat), points)[0].argmax(0);
     };
     const Tensor grid = gvsl::VoxelGrid(size, fixed.image.options());
-    const Tensor by_affine = carried(gvsl::TransformPoints(grid, output.affine, size));
+    const Tensor affine_points = gvsl::TransformPoints(grid, output.affine, size);
+    const Tensor by_affine = carried(affine_points);
     const Tensor by_both = carried(output.fixed_to_moving);
-    const auto ncc = [&](const Tensor& image) {
-      return gvsl::LocalCorrelation(image, fixed.image).item<double>();
+    // Over what both volumes show, as in training.
+    const auto ncc = [&](const Tensor& points) {
+      const Tensor inside = fixed.inside * (gvsl::SampleAt(moving.inside, points) > 0.999);
+      const Tensor image = gvsl::SampleAt(moving.image, points);
+      return gvsl::LocalCorrelation(image, fixed.image, 9, inside).item<double>();
     };
-    before.Add({Dice(fixed.labels, moving.labels, 1), Dice(fixed.labels, moving.labels, 2),
-                ncc(moving.image), 0});
+    before.Add(
+        {Dice(fixed.labels, moving.labels, 1), Dice(fixed.labels, moving.labels, 2), ncc(grid), 0});
     affine.Add({Dice(fixed.labels, by_affine, 1), Dice(fixed.labels, by_affine, 2),
-                ncc(output.moving_affine), 0});
-    after.Add({Dice(fixed.labels, by_both, 1), Dice(fixed.labels, by_both, 2), ncc(output.warped),
-               gvsl::FoldingPercent(output.flow)});
+                ncc(affine_points), 0});
+    after.Add({Dice(fixed.labels, by_both, 1), Dice(fixed.labels, by_both, 2),
+               ncc(output.fixed_to_moving), gvsl::FoldingPercent(output.flow)});
   }
   std::printf(
       "| %zu pairs | Dice label 1 | label 2 | local NCC | folding %% |\n|---|---|---|---|---|\n",

@@ -74,9 +74,8 @@ int main(int argc, char** argv) {
   options.augmentation.shuffling_probability = 1;  // as the peer: every task at every sample
   options.augmentation.inpainting_probability = options.augmentation.intensity_probability = 1;
   const int64_t side = size + 2 * gvsl::CropMargin(options);
-  gvsl::PairBatch batch;
-  batch.a = torch::rand({2, 1, side, side, side});
-  batch.b = torch::rand({2, 1, side, side, side});
+  gvsl::PairBatch batch = gvsl::WholeBatch(torch::rand({2, 1, side, side, side}),
+                                           torch::rand({2, 1, side, side, side}));
 
   gvsl::TrainingImages images = gvsl::Augment(batch, options, torch::kCPU);
   std::vector<double> augmenting, stepping, whole;

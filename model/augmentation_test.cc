@@ -161,8 +161,8 @@ TEST(Augment, MovesAAndBEachInItsOwnWayUnlessTold) {
   TrainingOptions options;
   options.crop = 32;
   const int64_t side = 32 + 2 * CropMargin(options);
-  PairBatch batch;
-  batch.a = batch.b = torch::rand({1, 1, side, side, side});
+  const Tensor image = torch::rand({1, 1, side, side, side});
+  const PairBatch batch = WholeBatch(image, image);
   TrainingImages images = Augment(batch, options, torch::kCPU);
   EXPECT_EQ(images.a.sizes(), (at::IntArrayRef{1, 1, 32, 32, 32}));
   EXPECT_FALSE(torch::equal(images.a, images.b));
@@ -171,18 +171,49 @@ TEST(Augment, MovesAAndBEachInItsOwnWayUnlessTold) {
   EXPECT_TRUE(torch::equal(images.a, images.b));
 }
 
+TEST(Augment, TellsContentFromPadding) {
+  TrainingOptions options;
+  options.crop = 32;
+  const int64_t side = 32 + 2 * CropMargin(options);
+  // Ones in the content, zeros around it.
+  PairBatch batch =
+      WholeBatch(torch::zeros({2, 1, side, side, side}), torch::zeros({2, 1, side, side, side}));
+  const Content content = {{8, 12, 0}, {30, 24, side}};
+  batch.a_content[1] = content;
+  batch.a[0].fill_(1);
+  batch.a[1][0].slice(0, 8, 30).slice(1, 12, 24).fill_(1);
+  const TrainingImages images = Augment(batch, options, torch::kCPU);
+  const Tensor whole = images.a > 0.9999;
+  EXPECT_TRUE(whole.logical_or(images.a_inside == 0).all().item<bool>());
+  EXPECT_LT((whole != (images.a_inside == 1)).to(torch::kFloat).mean().item<double>(), 0.001);
+  const Tensor share = images.a_inside.mean({1, 2, 3, 4});
+  EXPECT_GT(share[0].item<double>(), 0.7);
+  EXPECT_LT(share[1].item<double>(), 0.5);
+  EXPECT_GT(share[1].item<double>(), 0.05);
+}
+
+TEST(CommonInside, IsWhatBothVolumesShowAfterAlignment) {
+  TrainingImages images;
+  images.a_inside = torch::ones({1, 1, 8, 8, 8});
+  images.b_inside = torch::ones({1, 1, 8, 8, 8});
+  images.a_inside.slice(2, 0, 2).zero_();
+  images.b_inside.slice(4, 6, 8).zero_();
+  EXPECT_EQ(CommonInside(images, {}).sum().item<double>(), 6 * 8 * 6);
+  // B is read 1.5 voxels further along x and y: half a voxel of padding is padding.
+  Tensor points = VoxelGrid({8, 8, 8}, torch::kFloat);
+  points.slice(1, 1, 3).add_(1.5);
+  EXPECT_EQ(CommonInside(images, points).sum().item<double>(), 6 * 6 * 4);
+}
+
 TEST(Augment, GivesASampleTheSameImagesWhereverInABatchItIsComputed) {
   TrainingOptions options;
   options.crop = 32;
   const int64_t side = 32 + 2 * CropMargin(options);
-  PairBatch both;
-  both.step = 12;
-  both.a = torch::rand({2, 1, side, side, side});
-  both.b = torch::rand({2, 1, side, side, side});
-  PairBatch second = both;
+  PairBatch both =
+      WholeBatch(torch::rand({2, 1, side, side, side}), torch::rand({2, 1, side, side, side}));
+  PairBatch second = WholeBatch(both.a.narrow(0, 1, 1), both.b.narrow(0, 1, 1));
   second.first_sample = 1;
-  second.a = both.a.narrow(0, 1, 1);
-  second.b = both.b.narrow(0, 1, 1);
+  both.step = second.step = 12;
   const TrainingImages whole = Augment(both, options, torch::kCPU);
   const TrainingImages part = Augment(second, options, torch::kCPU);
   EXPECT_TRUE(torch::allclose(whole.distorted.narrow(0, 1, 1), part.distorted, 0, 1e-5));

@@ -89,6 +89,9 @@ TEST_F(Gradient, OfLocalCorrelation) {
     EXPECT_LT(GradientError([&](const Tensor& x) { return LocalCorrelation(x, b, window); }, a),
               kBound);
   }
+  const Tensor inside = torch::rand({1, 1, 7, 6, 8}) > 0.3;
+  EXPECT_LT(GradientError([&](const Tensor& x) { return LocalCorrelation(x, b, 3, inside); }, a),
+            kBound);
 }
 
 TEST_F(Gradient, OfTheFieldsSmoothness) {
@@ -151,10 +154,9 @@ TEST_F(Gradient, OfOneStepReachesEveryOneOfThe104Tensors) {
   ASSERT_TRUE(network->LoadState(InitialState(card.widths, 3)).ok());
   TrainingOptions options;
   options.crop = 32;
-  PairBatch batch;
   const int64_t side = 32 + 2 * CropMargin(options);
-  batch.a = torch::rand({2, 1, side, side, side});
-  batch.b = torch::rand({2, 1, side, side, side});
+  const PairBatch batch =
+      WholeBatch(torch::rand({2, 1, side, side, side}), torch::rand({2, 1, side, side, side}));
   const TrainingImages images = Augment(batch, options, torch::kCPU);
   ComputeObjective(network, images, options, {1, 1, 1}).losses.total.backward();
   int64_t tensors = 0;

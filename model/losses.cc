@@ -1,5 +1,7 @@
 #include "model/losses.h"
 
+#include <cmath>
+
 namespace gvsl {
 namespace {
 
@@ -35,19 +37,32 @@ at::Tensor Differences(const at::Tensor& field, int64_t axis) {
 
 }  // namespace
 
-at::Tensor LocalCorrelation(const at::Tensor& a_in, const at::Tensor& b_in, int64_t window) {
+at::Tensor LocalCorrelation(const at::Tensor& a_in, const at::Tensor& b_in, int64_t window,
+                            const at::Tensor& inside_in) {
   const auto type = a_in.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const at::Tensor a = a_in.to(type), b = b_in.to(type);
+  const at::Tensor inside = inside_in.defined() ? inside_in.to(type) : inside_in;
   // Correlation does not change with the images' offsets; without them less cancels below.
-  const at::Tensor x = a - a.detach().mean({1, 2, 3, 4}, /*keepdim=*/true);
-  const at::Tensor y = b - b.detach().mean({1, 2, 3, 4}, /*keepdim=*/true);
-  const at::Tensor means = BoxMean(at::cat({x, y, x * x, y * y, x * y}, 1), window, false);
+  const auto centred = [&](const at::Tensor& image_in) {
+    const at::Tensor image = image_in.to(type), fixed = image.detach();
+    if (!inside.defined()) return image - fixed.mean({1, 2, 3, 4}, /*keepdim=*/true);
+    const at::Tensor sum = (fixed * inside).sum({1, 2, 3, 4}, true);
+    return (image - sum / inside.sum({1, 2, 3, 4}, true).clamp_min(1)) * inside;
+  };
+  const at::Tensor x = centred(a_in), y = centred(b_in);
+  at::Tensor means = BoxMean(at::cat({x, y, x * x, y * y, x * y}, 1), window, false);
+  if (inside.defined()) {
+    // The least share that is not nothing is one voxel of a window.
+    means = means / BoxMean(inside, window, false).clamp_min(0.5 / std::pow(window, 3));
+  }
   const auto channel = [&](int64_t i) { return means.narrow(1, i, 1); };
   const at::Tensor variance_x = (channel(2) - channel(0) * channel(0)).clamp_min(0);
   const at::Tensor variance_y = (channel(3) - channel(1) * channel(1)).clamp_min(0);
   const at::Tensor covariance = channel(4) - channel(0) * channel(1);
-  return at::mean(covariance * covariance /
-                  ((variance_x + kVarianceFloor) * (variance_y + kVarianceFloor)));
+  const at::Tensor correlation =
+      covariance * covariance / ((variance_x + kVarianceFloor) * (variance_y + kVarianceFloor));
+  if (!inside.defined()) return correlation.mean();
+  const at::Tensor sums = (correlation * inside).flatten(1).sum(1);
+  return (sums / inside.flatten(1).sum(1).clamp_min(1)).mean();
 }
 
 at::Tensor FieldSmoothness(const at::Tensor& displacement,

@@ -49,6 +49,23 @@ TEST(LocalCorrelation, IsOneForLinearlyRelatedImagesAndLowForUnrelatedOnes) {
   EXPECT_LT(Correlation(a, torch::rand_like(a)), 0.02);
 }
 
+TEST(LocalCorrelation, OfWhatIsInsideIsThatOfTheBoxByItself) {
+  torch::manual_seed(5);
+  Tensor a = torch::rand({1, 1, 12, 14, 13}, torch::kDouble), b = torch::rand_like(a);
+  Tensor inside = torch::zeros_like(a);
+  const auto box = [](const Tensor& image) {
+    return image.slice(2, 2, 11).slice(3, 0, 9).slice(4, 5, 12);
+  };
+  box(inside).fill_(1);
+  const double alone = Correlation(box(a), box(b), 5);
+  EXPECT_NEAR(LocalCorrelation(a, b, 5, inside).item<double>(), alone, 1e-12);
+  // Not even bright padding at one place of both counts.
+  a = a * inside + 100 * (1 - inside);
+  b = b * inside + 100 * (1 - inside);
+  EXPECT_NEAR(LocalCorrelation(a, b, 5, inside).item<double>(), alone, 1e-12);
+  EXPECT_EQ(LocalCorrelation(a, b, 5, torch::zeros_like(a)).item<double>(), 0);
+}
+
 TEST(LocalCorrelation, IsFiniteWithItsGradientOnConstantAndNearlyConstantImages) {
   torch::manual_seed(3);
   const Tensor noise = torch::rand({1, 1, 16, 16, 16});

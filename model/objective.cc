@@ -32,10 +32,38 @@ bool MovesAnything(const AugmentationOptions& options) {
           options.shear_deg > 0 || options.elastic_voxels > 0);
 }
 
+// [N, 1, ...]: 1 where `points` [N or 1, 3, ...] (z, y, x) of sample n lie among the voxels of
+// contents[n].
+Tensor Inside(const Tensor& points, const std::vector<Content>& contents) {
+  const int64_t samples = static_cast<int64_t>(contents.size());
+  Tensor bounds = torch::empty({2, samples, 3}, torch::kFloat);
+  for (int64_t n = 0; n < samples; ++n) {
+    for (int64_t axis = 0; axis < 3; ++axis) {
+      bounds[0][n][axis] = static_cast<float>(contents[n].begin[axis]);
+      bounds[1][n][axis] = static_cast<float>(contents[n].end[axis] - 1);
+    }
+  }
+  bounds = bounds.to(points.device()).view({2, samples, 3, 1, 1, 1});
+  return (points >= bounds[0])
+      .logical_and_(points <= bounds[1])
+      .all(1, /*keepdim=*/true)
+      .to(torch::kFloat);
+}
+
 }  // namespace
 
 int64_t CropMargin(const TrainingOptions& options) {
   return MovesAnything(options.augmentation) ? options.crop / 8 : 0;
+}
+
+TrainingImages Unchanged(const PairBatch& batch, at::Device device) {
+  TrainingImages images;
+  images.a = images.distorted = batch.a.to(device);
+  images.b = batch.b.to(device);
+  const Tensor voxels = VoxelGrid(images.a.sizes().slice(2), images.a.options());
+  images.a_inside = Inside(voxels, batch.a_content);
+  images.b_inside = Inside(voxels, batch.b_content);
+  return images;
 }
 
 TrainingImages Augment(const PairBatch& batch, const TrainingOptions& options, at::Device device) {
@@ -54,16 +82,45 @@ TrainingImages Augment(const PairBatch& batch, const TrainingOptions& options, a
                             : DrawSpatialChange(augmentation, options.crop, for_b));
     keys.push_back(RandomStream({seed, kDistortion, step, place}).Bits());
   }
-  const auto change = [&](const Tensor& source, const std::vector<SpatialChange>& changes) {
-    const Tensor image = source.to(device);
-    if (margin == 0) return image;
-    return SampleAt(image, SpatialPoints(changes, options.crop, margin, device));
-  };
   TrainingImages images;
-  images.a = change(batch.a, changes_a);
-  if (options.method.z_matching) images.b = change(batch.b, changes_b);
+  if (margin == 0) {
+    images = Unchanged(batch, device);
+  } else {
+    const auto change = [&](const Tensor& source, const std::vector<Content>& contents,
+                            const std::vector<SpatialChange>& changes, Tensor& inside) {
+      const Tensor points = SpatialPoints(changes, options.crop, margin, device);
+      inside = Inside(points, contents);
+      return SampleAt(source.to(device), points);
+    };
+    images.a = change(batch.a, batch.a_content, changes_a, images.a_inside);
+    if (options.method.z_matching) {
+      images.b = change(batch.b, batch.b_content, changes_b, images.b_inside);
+    }
+  }
   images.distorted = options.method.fundament ? Distort(images.a, augmentation, keys) : images.a;
   return images;
+}
+
+Tensor CommonInside(const TrainingImages& images, const Tensor& fixed_to_moving) {
+  const torch::NoGradGuard no_grad;
+  if (!fixed_to_moving.defined()) return images.a_inside * images.b_inside;
+  // A sample that draws on padding at all is not of the volume.
+  constexpr double kWhole = 0.999;
+  return images.a_inside * (SampleAt(images.b_inside, fixed_to_moving.to(torch::kFloat)) > kWhole);
+}
+
+Tensor StackedLosses(const LossTensors& losses) {
+  const auto value = [&](const Tensor& loss) {
+    return loss.defined() ? loss.detach() : torch::zeros_like(losses.total);
+  };
+  return torch::stack({value(losses.total), value(losses.similarity), value(losses.smoothness),
+                       value(losses.restoration)});
+}
+
+LossValues LossValuesOf(const Tensor& stacked) {
+  const Tensor on_host = stacked.to(torch::kCPU, torch::kDouble);
+  const double* v = on_host.data_ptr<double>();
+  return {v[0], v[1], v[2], v[3]};
 }
 
 ObjectiveResult ComputeObjective(GvslNetwork& network, const TrainingImages& images,
@@ -79,7 +136,8 @@ ObjectiveResult ComputeObjective(GvslNetwork& network, const TrainingImages& ima
   LossTensors& losses = result.losses;
   losses.total = torch::zeros({}, images.a.options());
   if (method.z_matching) {
-    losses.similarity = 1 - LocalCorrelation(result.output.warped, images.a, method.ncc_window);
+    losses.similarity = 1 - LocalCorrelation(result.output.warped, images.a, method.ncc_window,
+                                             CommonInside(images, result.output.fixed_to_moving));
     losses.smoothness = FieldSmoothness(result.output.flow, spacing_mm);
     losses.total = losses.total + method.similarity_weight * losses.similarity +
                    method.smoothness_weight * losses.smoothness;

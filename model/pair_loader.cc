@@ -53,6 +53,34 @@ Pair DrawPair(const VolumeSet& volumes, const PairLoaderOptions& options, int64_
   return pair;
 }
 
+PairBatch WholeBatch(at::Tensor a, at::Tensor b) {
+  PairBatch batch;
+  const int64_t side = a.size(2);
+  batch.a_content.resize(static_cast<size_t>(a.size(0)), {{0, 0, 0}, {side, side, side}});
+  batch.b_content = batch.a_content;
+  batch.a = std::move(a);
+  batch.b = std::move(b);
+  return batch;
+}
+
+void ReadPair(const VolumeSet& volumes, const Pair& pair, int64_t margin, int64_t sample,
+              PairBatch& batch) {
+  const auto read = [&](const CachedVolume& volume, std::array<int64_t, 3> begin,
+                        at::Tensor& images) {
+    const int64_t side = images.size(2);
+    Content content;
+    for (int axis = 0; axis < 3; ++axis) {
+      begin[axis] -= margin;
+      content.begin[axis] = std::clamp<int64_t>(-begin[axis], 0, side);
+      content.end[axis] = std::clamp<int64_t>(volume.size()[axis] - begin[axis], 0, side);
+    }
+    volume.Read(begin, {side, side, side}, images.data_ptr<float>() + sample * side * side * side);
+    return content;
+  };
+  batch.a_content[sample] = read(*volumes[pair.a], pair.a_begin, batch.a);
+  batch.b_content[sample] = read(*volumes[pair.b], pair.b_begin, batch.b);
+}
+
 struct PairLoader::Impl {
   VolumeSet volumes;
   PairLoaderOptions options;
@@ -65,21 +93,13 @@ struct PairLoader::Impl {
 
   PairBatch Make(int64_t pass) const {
     const int64_t side = options.crop + 2 * options.margin;
-    PairBatch batch;
+    const at::Tensor images = at::empty({options.pass_size, 1, side, side, side}, at::kFloat);
+    PairBatch batch = WholeBatch(images, at::empty_like(images));
     batch.step = options.first_step + pass / options.passes;
     batch.first_sample = options.first_sample + pass % options.passes * options.pass_size;
-    batch.a = at::empty({options.pass_size, 1, side, side, side}, at::kFloat);
-    batch.b = at::empty_like(batch.a);
-    const int64_t voxels = side * side * side;
     for (int64_t i = 0; i < options.pass_size; ++i) {
-      Pair pair = DrawPair(volumes, options, batch.step, batch.first_sample + i);
-      for (int axis = 0; axis < 3; ++axis) {
-        pair.a_begin[axis] -= options.margin;
-        pair.b_begin[axis] -= options.margin;
-      }
-      const std::array<int64_t, 3> sides = {side, side, side};
-      volumes[pair.a]->Read(pair.a_begin, sides, batch.a.data_ptr<float>() + i * voxels);
-      volumes[pair.b]->Read(pair.b_begin, sides, batch.b.data_ptr<float>() + i * voxels);
+      const Pair pair = DrawPair(volumes, options, batch.step, batch.first_sample + i);
+      ReadPair(volumes, pair, options.margin, i, batch);
     }
     return batch;
   }

@@ -42,11 +42,26 @@ struct Pair {
 Pair DrawPair(const VolumeSet& volumes, const PairLoaderOptions& options, int64_t step,
               int64_t sample);
 
+// The part of an image that shows the volume, in voxels (D, H, W) of the image; padding surrounds
+// it.
+struct Content {
+  std::array<int64_t, 3> begin, end;
+};
+
 struct PairBatch {
   int64_t step = 0;
   int64_t first_sample = 0;  // in the step's batch
   at::Tensor a, b;           // [N, 1, side, side, side] float32 on the host, side = crop + 2 margin
+  std::vector<Content> a_content, b_content;  // N each
 };
+
+// A batch of step 0 whose images [N, 1, side, side, side] are without padding.
+PairBatch WholeBatch(at::Tensor a, at::Tensor b);
+
+// Reads the images of `pair`, with `margin` voxels around the crop, as sample `sample` of `batch`,
+// whose tensors are there.
+void ReadPair(const VolumeSet& volumes, const Pair& pair, int64_t margin, int64_t sample,
+              PairBatch& batch);
 
 // Next is called from one thread.
 class PairLoader {

@@ -61,6 +61,13 @@ TEST_F(PairLoaderTest, GivesTheSameBatchesHoweverTheyAreReadAndFromWhereverItBeg
   std::vector<PairBatch> batches;
   for (int i = 0; i < 6; ++i) batches.push_back(one.Next());
   EXPECT_EQ(batches[0].a.sizes(), (at::IntArrayRef{2, 1, 40, 40, 40}));
+  // 40 slices, 20 rows and 64 columns: only the rows need padding, unless the margin leaves it.
+  for (const Content& content : {batches[0].a_content[1], batches[0].b_content[0]}) {
+    EXPECT_EQ(content.begin[1], 10);
+    EXPECT_EQ(content.end[1], 30);
+    EXPECT_LE(content.begin[0], 4);
+    EXPECT_GE(content.end[0], 36);
+  }
   options_.threads = 4;
   options_.first_step = 3;
   PairLoader later(volumes_, options_);

@@ -11,21 +11,18 @@
 
 #include "absl/strings/str_cat.h"
 #include "imaging/status_reason.h"
-#include "model/augmentation.h"
 #include "model/checkpoint.h"
-#include "model/losses.h"
 #include "model/objective.h"
 #include "model/optimizer.h"
 #include "model/pair_loader.h"
 #include "model/state.h"
+#include "model/validation.h"
 
 namespace gvsl {
 namespace {
 
 using torch::Tensor;
 using Clock = std::chrono::steady_clock;
-
-constexpr uint64_t kValidationSeed = 0x76616C6964;  // the same pairs in every run and validation
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -35,28 +32,6 @@ int64_t PeakMemory() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_maxrss * 1024;
-}
-
-// total, similarity, smoothness, restoration as one float32 tensor, so that they cross once.
-Tensor Stacked(const LossTensors& losses) {
-  const auto value = [&](const Tensor& loss) {
-    return loss.defined() ? loss.detach() : torch::zeros_like(losses.total);
-  };
-  return torch::stack({value(losses.total), value(losses.similarity), value(losses.smoothness),
-                       value(losses.restoration)});
-}
-
-LossValues ValuesOf(const Tensor& stacked) {
-  const Tensor on_host = stacked.to(torch::kCPU, torch::kDouble);
-  const double* v = on_host.data_ptr<double>();
-  return {v[0], v[1], v[2], v[3]};
-}
-
-std::vector<float> CentralSlice(const Tensor& image) {
-  if (!image.defined()) return {};
-  const Tensor slice =
-      image[0][0][image.size(2) / 2].detach().to(torch::kCPU, torch::kFloat).contiguous();
-  return std::vector<float>(slice.data_ptr<float>(), slice.data_ptr<float>() + slice.numel());
 }
 
 // LibTorch throws; nothing does beyond this room.
@@ -141,7 +116,6 @@ struct Trainer::Impl {
   absl::Status ShowPicture();
   absl::Status WriteCheckpointLocked();
   absl::Status WriteModel(const char* name);
-  PairBatch ValidationPair(int64_t pair) const;
 };
 
 absl::Status Trainer::Impl::Prepare() {
@@ -331,7 +305,7 @@ absl::StatusOr<Tensor> Trainer::Impl::Gradients(PairLoader& loader) {
     const TrainingImages images = Augment(batch, options, device);
     const ObjectiveResult result = ComputeObjective(network, images, options, spacing_mm);
     result.losses.total.backward();
-    sum = sum.defined() ? sum + Stacked(result.losses) : Stacked(result.losses);
+    sum = sum.defined() ? sum + StackedLosses(result.losses) : StackedLosses(result.losses);
   }
   const double share = 1.0 / static_cast<double>(options.optimization.accumulation * ranks());
   if (group == nullptr) {
@@ -363,7 +337,7 @@ absl::StatusOr<Tensor> Trainer::Impl::Gradients(PairLoader& loader) {
 
 absl::Status Trainer::Impl::FinishStep(const Tensor& losses) {
   const OptimizationOptions& o = options.optimization;
-  last_losses = ValuesOf(losses);
+  last_losses = LossValuesOf(losses);
   const double norm = ClipGradients(parameters, o.clip_norm);
   if (!std::isfinite(last_losses.total) || !std::isfinite(norm)) {
     return WithReason(absl::DataLossError(absl::StrCat(
@@ -398,23 +372,6 @@ absl::Status Trainer::Impl::Report(double norm) {
   return observer.Step(report);
 }
 
-PairBatch Trainer::Impl::ValidationPair(int64_t pair) const {
-  PairLoaderOptions drawing;
-  drawing.crop = options.crop;
-  drawing.seed = kValidationSeed;
-  drawing.batch_size = options.upkeep.validation_pairs;
-  // A run without validation shows training volumes.
-  const VolumeSet& volumes = validation.empty() ? training : validation;
-  const Pair drawn = DrawPair(volumes, drawing, 0, pair);
-  PairBatch batch;
-  batch.a = torch::empty({1, 1, options.crop, options.crop, options.crop});
-  batch.b = torch::empty_like(batch.a);
-  const std::array<int64_t, 3> sides = {options.crop, options.crop, options.crop};
-  volumes[drawn.a]->Read(drawn.a_begin, sides, batch.a.data_ptr<float>());
-  volumes[drawn.b]->Read(drawn.b_begin, sides, batch.b.data_ptr<float>());
-  return batch;
-}
-
 GvslNetwork Trainer::Impl::ServedNetwork() {
   if (options.optimization.ema_decay > 0) {
     const StateDict average = optimizer->served();
@@ -424,43 +381,9 @@ GvslNetwork Trainer::Impl::ServedNetwork() {
 }
 
 absl::Status Trainer::Impl::Validate() {
-  const torch::NoGradGuard no_grad;
   GvslNetwork served = ServedNetwork();
-  // Aligned as it is used, from the plain image; restored from a distorted one.
-  TrainingOptions alignment = options, restoration = options;
-  alignment.method.fundament = false;
-  restoration.method.z_matching = false;
-  ValidationReport report;
+  ValidationReport report = gvsl::Validate(served, validation, options, spacing_mm, device);
   report.step = step;
-  Tensor sum = torch::zeros({4}, at::TensorOptions(device).dtype(torch::kFloat));
-  for (int64_t pair = 0; pair < options.upkeep.validation_pairs; ++pair) {
-    const PairBatch batch = ValidationPair(pair);
-    TrainingImages images;
-    images.a = images.distorted = batch.a.to(device);
-    images.b = batch.b.to(device);
-    LossTensors losses;
-    if (options.method.z_matching) {
-      const ObjectiveResult aligned = ComputeObjective(served, images, alignment, spacing_mm);
-      losses = aligned.losses;
-      report.ncc_before +=
-          LocalCorrelation(images.b, images.a, options.method.ncc_window).item<double>();
-      report.ncc_after += 1 - losses.similarity.item<double>();
-      report.folding_percent += FoldingPercent(aligned.output.flow);
-    }
-    if (options.method.fundament) {
-      images.distorted =
-          Distort(images.a, options.augmentation, {kValidationSeed + static_cast<uint64_t>(pair)});
-      const LossTensors restored = ComputeObjective(served, images, restoration, spacing_mm).losses;
-      losses.restoration = restored.restoration;
-      losses.total = losses.total.defined() ? losses.total + restored.total : restored.total;
-    }
-    sum += Stacked(losses);
-  }
-  const double pairs = static_cast<double>(options.upkeep.validation_pairs);
-  report.losses = ValuesOf(sum / pairs);
-  report.ncc_before /= pairs;
-  report.ncc_after /= pairs;
-  report.folding_percent /= pairs;
   report.best = report.losses.total < best_score;
   last_validation = std::make_unique<ValidationReport>(report);
   if (report.best) {
@@ -477,32 +400,11 @@ absl::Status Trainer::Impl::Validate() {
 }
 
 absl::Status Trainer::Impl::ShowPicture() {
-  const torch::NoGradGuard no_grad;
   GvslNetwork served = ServedNetwork();
-  const PairBatch batch = ValidationPair(0);
-  TrainingImages images;
-  images.a = batch.a.to(device);
-  if (options.method.z_matching) images.b = batch.b.to(device);
-  images.distorted = options.method.fundament
-                         ? Distort(images.a, options.augmentation, {kValidationSeed})
-                         : images.a;
-  const GvslOutput output = ComputeObjective(served, images, options, spacing_mm).output;
-  PictureReport report;
+  // A run without validation shows training volumes.
+  PictureReport report =
+      MakePicture(served, validation.empty() ? training : validation, options, spacing_mm, device);
   report.step = step;
-  report.rows = report.columns = options.crop;
-  report.a = CentralSlice(images.a);
-  if (options.method.fundament) {
-    report.distorted = CentralSlice(images.distorted);
-    report.restored = CentralSlice(output.restored);
-  }
-  if (options.method.z_matching) {
-    report.b = CentralSlice(images.b);
-    report.warped = CentralSlice(output.warped);
-    const Tensor spacing = torch::tensor({spacing_mm[0], spacing_mm[1], spacing_mm[2]})
-                               .to(output.flow.options())
-                               .view({1, 3, 1, 1, 1});
-    report.displacement = CentralSlice((output.flow * spacing).norm(2, {1}, true));
-  }
   return observer.Picture(report);
 }
 
