@@ -5,6 +5,7 @@
 
 #include "ingest/import_command.h"
 #include "ingest/phantom_command.h"
+#include "ingest/serve_command.h"
 
 namespace {
 
@@ -22,6 +23,8 @@ int main(int argc, char** argv) {
       "Exit codes: 0, 1 the request failed, 2 bad usage.");
   gvsl::Action action;
   gvsl::AddImportCommand(&app, &action);
+  gvsl::AddServeCommand(&app, &action);
+  gvsl::AddStatusCommand(&app, &action);
   gvsl::AddPhantomCommand(&app, &action);
   try {
     app.parse(argc, argv);
