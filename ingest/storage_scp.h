@@ -23,7 +23,7 @@ struct StorageScpOptions {
   int max_associations = 32;
   int64_t max_object_bytes = int64_t{4} << 30;
   int64_t min_free_bytes = int64_t{1} << 30;  // less on the spool's disk: out of resources
-  int acse_timeout_s = 30;
+  int acse_timeout_s = 10;  // a connection that says nothing keeps others waiting for so long
   int dimse_timeout_s = 60;
 };
 
