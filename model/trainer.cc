@@ -302,7 +302,7 @@ absl::StatusOr<Tensor> Trainer::Impl::Gradients(PairLoader& loader) {
     const auto asked = Clock::now();
     const PairBatch batch = loader.Next();
     waited += SecondsSince(asked);
-    const TrainingImages images = Augment(batch, options, device);
+    const TrainingImages images = Augment(batch, options, spacing_mm, device);
     const ObjectiveResult result = ComputeObjective(network, images, options, spacing_mm);
     result.losses.total.backward();
     sum = sum.defined() ? sum + StackedLosses(result.losses) : StackedLosses(result.losses);
