@@ -106,7 +106,7 @@ TEST_F(EmbeddingCatalogTest, TheNearestVolumesComeFirstAndTheQueryIsNotAmongThem
     // Float sums of 16 products.
     EXPECT_NEAR(hit.similarity, std::inner_product(own.begin(), own.end(), other.begin(), 0.0),
                 1e-6);
-    if (i > 0) EXPECT_LE(hit.similarity, answer->hits[i - 1].similarity);
+    EXPECT_LE(hit.similarity, answer->hits[i == 0 ? 0 : i - 1].similarity);
   }
   EXPECT_EQ(answer->hits[0].volume.modality, "MR");
 }

@@ -212,7 +212,9 @@ TEST(VectorIndex, SearchesGoOnWhileVectorsComeAndGo) {
   });
   for (int64_t key = 1; key < 2000; ++key) {
     EXPECT_TRUE(index.Add({key}, vectors.of(key)).ok());
-    if (key % 3 == 0) EXPECT_TRUE(index.Remove({key - 1}).ok());
+    if (key % 3 == 0) {
+      EXPECT_TRUE(index.Remove({key - 1}).ok());
+    }
   }
   done = true;
   searcher.join();

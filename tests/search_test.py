@@ -33,7 +33,7 @@ def distorted(image, kind, seed):
     elif kind == "noised":  # 2 % of the range of intensities
         voxels = voxels + random.normal(0, 0.02 * (high - low), voxels.shape)
     elif kind == "resampled":  # to voxels 1.25 times as large
-        shape = tuple(max(2, int(side / 1.25)) for side in voxels.shape)
+        shape = tuple(int((side - 1) / 1.25) + 1 for side in voxels.shape)
         indices = numpy.indices(shape) * 1.25
         affine = affine @ numpy.diag([1.25, 1.25, 1.25, 1])
     if kind != "noised":
@@ -66,10 +66,11 @@ class Search(unittest.TestCase):
             return result.code == 0 and int(result.json()["candidateCount"]) == others
         until(embedded, 240)
 
-    def expect_sources_first(self, sources, modality):
-        """Every kind of copy of every source finds it first: recall@1 = 1."""
-        self.service.must("models", "create", "--size", "tiny", "--seed", 1)
+    def expect_sources_first(self, sources, modality, spacing_mm):
+        """Every kind of copy of every source finds it first, by an untrained network: recall@1 = 1."""
+        self.service.must("models", "create", "--size", "tiny", "--seed", 1, "--spacing", spacing_mm)
         names = self.add(sources, modality, "--tag", "source")
+        self.service.must("embeddings", "backfill")
         wrong = []
         for kind in KINDS:
             for seed, (path, name) in enumerate(zip(sources, names)):
@@ -85,14 +86,12 @@ class Search(unittest.TestCase):
     def test_distorted_phantoms_find_their_source_first(self):
         self.service.must("phantoms", "make", "--count", 8, "--size", "64,64,48", "--spacing", "4,4,5", "-o",
                           self.folder / "phantoms")
-        self.expect_sources_first(sorted((self.folder / "phantoms").glob("*image.nii.gz")), "CT")
+        self.expect_sources_first(sorted((self.folder / "phantoms").glob("*image.nii.gz")), "CT",
+                                  "4,4,4")
 
     @unittest.skipUnless((DATA / "volumes").is_dir(), f"no real images at {DATA}")
     def test_distorted_real_volumes_find_their_source_first(self):
-        fetal = sorted((DATA / "volumes/fetal_brain_t2_cc0").rglob("*srr*.nii.gz"))
-        hippocampus = sorted((DATA / "volumes/hippocampus_mr/images").glob("*.nii.gz"))[:16]
-        self.expect_sources_first(hippocampus, "MR")
-        del fetal
+        self.expect_sources_first(sorted((DATA / "volumes/hippocampus_mr/images").glob("*.nii.gz"))[:12], "MR", "1,1,1")
 
     def test_what_was_embedded_survives_a_kill_and_a_lost_or_damaged_index(self):
         self.service.must("models", "create", "--size", "tiny", "--seed", 1)
