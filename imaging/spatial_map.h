@@ -26,6 +26,9 @@ struct AffineMap {
 AffineMap Composed(const AffineMap& outer, const AffineMap& inner);
 double Determinant(const Mat3& matrix);
 Mat3 Product(const Mat3& a, const Mat3& b);
+// A lattice's two maps between (fractional) indices and points in mm.
+AffineMap IndexToPhysicalMap(const Grid& grid);
+AffineMap PhysicalToIndexMap(const Grid& grid);
 
 // Displacements in LPS mm on a lattice, linear in between. Outside of the lattice the nearest value
 // of its border holds, so that a map has no step there.
@@ -34,7 +37,6 @@ struct DisplacementField {
   std::vector<float> values_mm;  // [component L, P, S][slice][row][column]; empty: zero everywhere
 
   bool empty() const { return values_mm.empty(); }
-  Vec3 At(const Vec3& point_mm) const;
 };
 
 struct SpatialMap {
@@ -42,6 +44,19 @@ struct SpatialMap {
   DisplacementField displacement;  // applied first
 
   Vec3 Apply(const Vec3& point_mm) const;
+};
+
+// A map made ready for many points; the map must outlive it. Thread-safe: const.
+class PointMapper {
+ public:
+  explicit PointMapper(const SpatialMap& map);
+  Vec3 operator()(const Vec3& point_mm) const;
+  // u(x) alone.
+  Vec3 Displacement(const Vec3& point_mm) const;
+
+ private:
+  const SpatialMap& map_;
+  AffineMap to_index_;
 };
 
 // The determinants of the map's Jacobian (change of volume), by differences on the field's own
