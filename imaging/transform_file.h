@@ -15,12 +15,11 @@
 
 namespace gvsl {
 
-// ITK's text form of an AffineTransform_double_3_3 (.tfm, .txt). It is the identity about `centre`
-// for ITK's tools that change it further; the map is the same whatever the centre.
+// ITK's text form of an AffineTransform_double_3_3 (.tfm, .txt), centre 0.
 std::string AffineToItkText(const AffineMap& affine);
 absl::Status WriteItkAffine(const AffineMap& affine, const std::string& path);
-// The first transform of such a file: AffineTransform, MatrixOffsetTransformBase, Euler3DTransform
-// are refused but the first two. INVALID_ARGUMENT says what is wrong with which line.
+// Of a file with one AffineTransform or MatrixOffsetTransformBase, about any centre.
+// INVALID_ARGUMENT says what is wrong with which line.
 absl::StatusOr<AffineMap> ReadItkAffine(const std::string& path);
 
 // NIfTI-1 with intent 1007 (vector), 5D [x, y, z, 1, 3], float32 LPS mm, as ITK and ANTs write and
