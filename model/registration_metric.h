@@ -25,10 +25,10 @@ struct LevelImage {
 // array an axis.
 using Points = std::array<std::vector<float>, 3>;
 
-// Linear interpolation of one channel after another inside a lattice of `size`.
+// The eight voxels around a point.
 struct SampleCell {
-  int64_t base;
-  float upper[3];
+  int64_t base = 0;            // its lowest voxel
+  float upper[3] = {0, 0, 0};  // share of the upper voxel along each axis
 };
 // False where one of the eight voxels around the point would lie outside (NaN: false).
 inline bool FindSampleCell(const std::array<int64_t, 3>& size, float x, float y, float z,
