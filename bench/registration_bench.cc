@@ -2,7 +2,8 @@
 //
 //   gvsl_registration_bench DATA [--set hippocampus|fetal|decubitus|lung] [--pairs N]
 //       [--model F.safetensors] [--untrained SEED] [--mode refine|network|both]
-//       [--steps N] [--smoothness W] [--lncc W] [--mind W] [--features W] [--elastix] [--verbose]
+//       [--steps N] [--smoothness W] [--lncc W] [--mind W] [--features W] [--discrete 0|1]
+//       [--elastix PARAMETERS] [--verbose]
 //
 // DATA is the folder with registration_pairs.json and volumes/. Prints Markdown. elastix and
 // transformix (Debian's `elastix`) run with affine and B-spline parameter files of
@@ -14,9 +15,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,7 @@
 #include "imaging/warp_volume.h"
 #include "model/extractor.h"
 #include "model/model_file.h"
+#include "model/network.h"
 #include "model/registration.h"
 #include "model/state.h"
 
@@ -35,7 +38,8 @@ using gvsl::Volume;
 constexpr char kUsage[] =
     "usage: gvsl_registration_bench DATA [--set hippocampus|fetal|decubitus|lung] [--pairs N]\n"
     "  [--model F.safetensors] [--untrained SEED] [--mode refine|network|both] [--steps N]\n"
-    "  [--smoothness W] [--lncc W] [--mind W] [--features W] [--elastix PARAMETERS] [--verbose]\n";
+    "  [--smoothness W] [--lncc W] [--mind W] [--features W]\n"
+    "  [--discrete 0|1] [--elastix PARAMETERS] [--verbose]\n";
 
 [[noreturn]] void Fail(const std::string& message) {
   std::fprintf(stderr, "gvsl_registration_bench: %s\n", message.c_str());
@@ -170,6 +174,12 @@ double LandmarkErrorMm(const Volume& fixed, const Volume& moving,
   return count > 0 ? sum / count : 0;
 }
 
+gvsl::Vec3 CentreOf(const gvsl::Grid& grid) {
+  gvsl::Vec3 middle;
+  for (int i = 0; i < 3; ++i) middle[i] = static_cast<double>(grid.size[i] - 1) / 2;
+  return grid.IndexToPhysical(middle);
+}
+
 // The angle of the rotation nearest to the affine part, in degrees (polar decomposition by
 // Newton's iteration).
 double RotationDegrees(const gvsl::Mat3& matrix, const gvsl::Mat3& other) {
@@ -222,13 +232,105 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+std::string WholeFile(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) Fail(path + " cannot be read");
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+void Command(const std::string& command) {
+  if (std::system((command + " > /dev/null 2>&1").c_str()) != 0) Fail(command + " failed");
+}
+
+// elastix and transformix on one pair, in a folder of its own.
+class Elastix {
+ public:
+  Elastix(const std::string& parameters, bool rigid) : parameters_(parameters), rigid_(rigid) {
+    std::string name = (std::filesystem::temp_directory_path() / "elastix.XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+  }
+  ~Elastix() { std::filesystem::remove_all(folder_); }
+
+  double Register(const Pair& pair) {
+    const auto start = std::chrono::steady_clock::now();
+    const std::string models =
+        rigid_ ? absl::StrCat(" -p ", parameters_, "/rigid.txt")
+               : absl::StrCat(" -p ", parameters_, "/affine.txt -p ", parameters_, "/bspline.txt");
+    Command(absl::StrCat("elastix -f ", pair.fixed.image, " -m ", pair.moving.image, models,
+                         " -out ", folder_));
+    const double seconds = SecondsSince(start);
+    // For labels: nearest neighbour, in a file that we read.
+    std::string text = WholeFile(Transform());
+    for (const auto& [key, value] : {std::pair{"FinalBSplineInterpolationOrder ", "0"},
+                                     std::pair{"ResultImageFormat ", "\"nii\""}}) {
+      const size_t at = text.find(key) + std::string(key).size();
+      text.replace(at, text.find(')', at) - at, value);
+    }
+    std::ofstream(folder_ + "/labels.txt") << text;
+    return seconds;
+  }
+
+  Volume Labels(const Pair& pair) {
+    Command(absl::StrCat("transformix -in ", pair.moving.labels, " -tp ", folder_,
+                         "/labels.txt -out ", folder_));
+    return Read(folder_ + "/result.nii", gvsl::VolumeKind::kLabels, "");
+  }
+
+  double FoldingPercent() {
+    Command(absl::StrCat("transformix -jac all -tp ", folder_, "/labels.txt -out ", folder_));
+    const Volume jacobian = Read(folder_ + "/spatialJacobian.nii", gvsl::VolumeKind::kImage, "");
+    int64_t folds = 0;
+    for (int64_t i = 0; i < jacobian.voxel_count(); ++i) {
+      folds += jacobian.voxels<float>()[i] <= 0 ? 1 : 0;
+    }
+    return 100 * static_cast<double>(folds) / static_cast<double>(jacobian.voxel_count());
+  }
+
+  gvsl::Vec3 MapPoint(const gvsl::Vec3& point) {
+    std::ofstream(folder_ + "/points.txt")
+        << "point\n1\n"
+        << point[0] << ' ' << point[1] << ' ' << point[2] << '\n';
+    Command(absl::StrCat("transformix -def ", folder_, "/points.txt -tp ", folder_,
+                         "/labels.txt -out ", folder_));
+    const std::string text = WholeFile(folder_ + "/outputpoints.txt");
+    const std::string key = "OutputPoint = [ ";
+    std::istringstream numbers(text.substr(text.find(key) + key.size()));
+    gvsl::Vec3 mapped;
+    numbers >> mapped[0] >> mapped[1] >> mapped[2];
+    return mapped;
+  }
+
+  // Of the Euler angles of a rigid fit, rotations about x, y and z in ITK's order Z X Y.
+  gvsl::Mat3 Rotation() {
+    const std::string text = WholeFile(Transform());
+    const std::string key = "(TransformParameters ";
+    std::istringstream numbers(text.substr(text.find(key) + key.size()));
+    double x, y, z;
+    numbers >> x >> y >> z;
+    const double cx = std::cos(x), sx = std::sin(x), cy = std::cos(y), sy = std::sin(y),
+                 cz = std::cos(z), sz = std::sin(z);
+    return gvsl::Product({{{cz, -sz, 0}, {sz, cz, 0}, {0, 0, 1}}},
+                         gvsl::Product({{{1, 0, 0}, {0, cx, -sx}, {0, sx, cx}}},
+                                       {{{cy, 0, sy}, {0, 1, 0}, {-sy, 0, cy}}}));
+  }
+
+ private:
+  std::string Transform() const {
+    return folder_ + (rigid_ ? "/TransformParameters.0.txt" : "/TransformParameters.1.txt");
+  }
+  const std::string parameters_;
+  const bool rigid_;
+  std::string folder_;
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
   std::map<std::string, std::string> options = {
       {"set", "hippocampus"}, {"pairs", "1000"}, {"mode", "refine"}, {"model", ""},
       {"untrained", ""},      {"steps", "50"},   {"smoothness", ""}, {"lncc", "1"},
-      {"mind", "0"},          {"features", "0"}, {"elastix", ""},    {"verbose", ""}};
+      {"mind", "0"},          {"features", "0"}, {"elastix", ""},    {"discrete", "0"},
+      {"verbose", ""}};
   std::string data;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -253,6 +355,7 @@ int main(int argc, char** argv) {
     registering.smoothness_weight = std::stod(options["smoothness"]);
   registering.metric = {std::stod(options["lncc"]), std::stod(options["mind"]),
                         std::stod(options["features"])};
+  registering.discrete_stage = options["discrete"] == "1";
   if (options["set"] == "hippocampus") {
     registering.initialisation = gvsl::Initialisation::kCentreOfView;
   }
@@ -260,46 +363,88 @@ int main(int argc, char** argv) {
     registering.linear = gvsl::LinearModel::kRigid;
     registering.deformable = false;
   }
-  std::vector<Row> before, ours;
+  const bool rigid = options["set"] == "decubitus";
+  gvsl::GvslNetwork network(nullptr);
+  if (!options["model"].empty()) {
+    gvsl::LoadedModel model = Checked(gvsl::LoadModel(options["model"]));
+    if (!options["untrained"].empty()) {
+      model.state = gvsl::InitialState(model.card.widths, std::stoull(options["untrained"]));
+    }
+    card = model.card;
+    network = gvsl::GvslNetwork(card);
+    if (!network->LoadState(model.state).ok()) Fail("the weights do not fit");
+  }
+  std::vector<Row> before, ours, elastix;
   const std::string modality = options["set"] == "lung" ? "CT" : "MR";
   std::vector<Pair> pairs = PairsOf(data, options["set"]);
   if (pairs.size() > std::stoul(options["pairs"])) pairs.resize(std::stoul(options["pairs"]));
+  std::printf(
+      "| %zu pairs | mean Dice | of each label | landmarks mm | NCC | local NCC | folding %% | "
+      "seconds a pair |\n|---|---|---|---|---|---|---|---|\n",
+      pairs.size());
+  std::map<std::string, int> qualities;
   for (const Pair& pair : pairs) {
     const Volume fixed = Read(pair.fixed.image, gvsl::VolumeKind::kImage, modality);
     const Volume moving = Read(pair.moving.image, gvsl::VolumeKind::kImage, modality);
     const auto start = std::chrono::steady_clock::now();
     const auto registration =
-        Checked(gvsl::Register({&fixed, &moving}, card, nullptr, registering, {}));
-    Row row, plain;
+        Checked(gvsl::Register({&fixed, &moving}, card, network.ptr().get(), registering, {}));
+    Row row, plain, its;
     row.seconds = SecondsSince(start);
-    row.local_ncc = registration.verdict.local_ncc_after;
-    row.ncc = registration.verdict.ncc_after;
-    row.folding = registration.verdict.jacobian.non_positive_percent;
-    plain.local_ncc = registration.verdict.local_ncc_before;
-    plain.ncc = registration.verdict.ncc_before;
-    if (!pair.fixed.labels.empty()) {
-      const Volume fixed_labels = Read(pair.fixed.labels, gvsl::VolumeKind::kLabels, "");
-      const Volume moving_labels = Read(pair.moving.labels, gvsl::VolumeKind::kLabels, "");
-      row.dice = DiceOf(fixed_labels,
-                        Checked(gvsl::WarpVolume(moving_labels, registration.fixed_to_moving,
-                                                 fixed_labels.grid(), gvsl::LabelRule::kMajority)));
+    const gvsl::RegistrationVerdict& verdict = registration.verdict;
+    ++qualities[gvsl::QualityName(verdict.quality)];
+    row.local_ncc = verdict.local_ncc_after;
+    row.ncc = verdict.ncc_after;
+    row.folding = verdict.jacobian.non_positive_percent;
+    plain.local_ncc = verdict.local_ncc_before;
+    plain.ncc = verdict.ncc_before;
+    gvsl::SpatialMap nothing;
+    if (registering.initialisation == gvsl::Initialisation::kCentreOfView) {
+      const gvsl::Vec3 from = CentreOf(fixed.grid()), to = CentreOf(moving.grid());
+      for (int r = 0; r < 3; ++r) nothing.affine.translation_mm[r] = to[r] - from[r];
     }
+    Elastix peer(options["elastix"], rigid);
+    const bool with_peer = !options["elastix"].empty();
+    if (with_peer) its.seconds = peer.Register(pair);
+    if (!pair.fixed.labels.empty()) {
+      const Volume labels = Read(pair.fixed.labels, gvsl::VolumeKind::kLabels, "");
+      const Volume moving_labels = Read(pair.moving.labels, gvsl::VolumeKind::kLabels, "");
+      const auto carried = [&](const gvsl::SpatialMap& map) {
+        return DiceOf(labels, Checked(gvsl::WarpVolume(moving_labels, map, labels.grid())));
+      };
+      row.dice = carried(registration.fixed_to_moving);
+      plain.dice = carried(nothing);
+      if (with_peer) its.dice = DiceOf(labels, peer.Labels(pair));
+    }
+    if (with_peer && !rigid) its.folding = peer.FoldingPercent();
     if (!pair.fixed.landmarks.empty()) {
       const Volume a = Read(pair.fixed.landmarks, gvsl::VolumeKind::kLabels, "");
       const Volume b = Read(pair.moving.landmarks, gvsl::VolumeKind::kLabels, "");
-      const gvsl::PointMapper mapper(registration.fixed_to_moving);
-      row.landmarks_mm = LandmarkErrorMm(a, b, mapper);
-      plain.landmarks_mm = LandmarkErrorMm(a, b, [](const gvsl::Vec3& point) { return point; });
+      row.landmarks_mm = LandmarkErrorMm(a, b, gvsl::PointMapper(registration.fixed_to_moving));
+      plain.landmarks_mm = LandmarkErrorMm(a, b, gvsl::PointMapper(nothing));
+      if (with_peer) {
+        its.landmarks_mm =
+            LandmarkErrorMm(a, b, [&](const gvsl::Vec3& point) { return peer.MapPoint(point); });
+      }
     }
     before.push_back(plain);
     ours.push_back(row);
+    elastix.push_back(its);
     if (!options["verbose"].empty()) {
       Print(pair.name.c_str(), {row});
-      std::printf("  %s: %s\n", gvsl::QualityName(registration.verdict.quality),
-                  registration.verdict.reason.c_str());
+      std::printf("  %s: %s\n", gvsl::QualityName(verdict.quality), verdict.reason.c_str());
+    }
+    if (rigid && with_peer) {
+      std::printf(
+          "rotation: %.2f degrees by ours, %.2f degrees between ours and elastix's\n\n",
+          RotationDegrees(registration.fixed_to_moving.affine.matrix, gvsl::AffineMap().matrix),
+          RotationDegrees(registration.fixed_to_moving.affine.matrix, peer.Rotation()));
     }
   }
   Print("before", before);
+  if (!options["elastix"].empty()) Print("elastix", elastix);
   Print("ours", ours);
+  for (const auto& [name, count] : qualities) std::printf("%s: %d  ", name.c_str(), count);
+  std::printf("\n");
   return 0;
 }

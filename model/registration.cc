@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "model/discrete_registration.h"
 #include "model/instance_optimisation.h"
 #include "model/mind.h"
 #include "model/network_alignment.h"
@@ -29,8 +30,9 @@ absl::Status ValidateOptions(const RegistrationOptions& options, const GvslNetwo
     return WrongOption(absl::StrCat("refine_steps: ", options.refine_steps, "; 0 to ",
                                     kMaxRefineSteps, " can be made"));
   }
-  if (options.refine_steps == 0 && !options.use_network) {
-    return WrongOption("refine_steps: 0 without the network leaves nothing to do");
+  if (options.refine_steps == 0 && !options.use_network && !options.discrete_stage) {
+    return WrongOption(
+        "refine_steps: 0 without the network or the discrete stage leaves nothing to do");
   }
   double sum = 0;
   for (double weight : {options.metric.lncc, options.metric.mind, options.metric.features}) {
@@ -81,6 +83,9 @@ DisplacementField Padded(const DisplacementField& field) {
   return padded;
 }
 
+// The discrete stage works on the finest level that has at most this many voxels.
+constexpr int64_t kMostDiscreteVoxels = int64_t{1} << 20;
+
 AffineMap Shift(const Vec3& from, const Vec3& to) {
   AffineMap shift;
   for (int r = 0; r < 3; ++r) shift.translation_mm[r] = to[r] - from[r];
@@ -95,7 +100,7 @@ class Run {
       : input_(input), card_(card), network_(network), options_(options), watch_(watch) {}
 
   absl::StatusOr<Registration> Do() {
-    for (auto step : {&Run::Read, &Run::Initialise, &Run::AskNetwork, &Run::Linear,
+    for (auto step : {&Run::Read, &Run::Initialise, &Run::AskNetwork, &Run::Linear, &Run::Discrete,
                       &Run::Deformable, &Run::Finish}) {
       if (absl::Status status = (this->*step)(); !status.ok()) return status;
     }
@@ -252,6 +257,28 @@ class Run {
       return OptimiseLinear(level, options_.linear, options_.refine_steps, centre, radius, watch,
                             map_.affine);
     });
+  }
+
+  absl::Status Discrete() {
+    if (!options_.deformable || !options_.discrete_stage) return absl::OkStatus();
+    if (absl::Status status = Tell("discrete", 1, 1, 0); !status.ok()) return status;
+    size_t finest = levels_.size() - 1;
+    while (finest > 0 && levels_[finest].fixed.grid.voxel_count() > kMostDiscreteVoxels) --finest;
+    const LevelImage &fixed = levels_[finest].fixed, &moving = levels_[finest].moving;
+    SpatialMap found;
+    found.affine = map_.affine;
+    if (options_.metric.features > 0) {
+      auto fixed_features = DenseFeatures(fixed, *network_);
+      if (!fixed_features.ok()) return fixed_features.status();
+      auto moving_features = DenseFeatures(moving, *network_);
+      if (!moving_features.ok()) return moving_features.status();
+      found.displacement = DiscreteDisplacement(*fixed_features, *moving_features, map_.affine);
+    } else {
+      found.displacement =
+          DiscreteDisplacement(MindDescriptors(fixed), MindDescriptors(moving), map_.affine);
+    }
+    if (Coarse(found).local_ncc > Coarse(map_).local_ncc) map_ = std::move(found);
+    return absl::OkStatus();
   }
 
   absl::Status Deformable() {
