@@ -131,9 +131,11 @@ class Run {
     return Tell("read", 1, 1, 0);
   }
 
-  // How well a map does at the coarsest level.
-  AlignmentFigures Coarse(const SpatialMap& map) const {
-    return FiguresOf(levels_[0].fixed, levels_[0].moving, map);
+  // How well a map does at the coarsest level. Weighed by the overlap: a sliver in which noise
+  // agrees is no alignment.
+  double Worth(const SpatialMap& map) const {
+    const AlignmentFigures figures = FiguresOf(levels_[0].fixed, levels_[0].moving, map);
+    return figures.local_ncc * figures.overlap_percent;
   }
 
   absl::Status Initialise() {
@@ -153,14 +155,9 @@ class Run {
         break;
       case Initialisation::kAuto: {
         map_ = none;
-        // Weighed by the overlap: a sliver in which noise agrees is no alignment.
-        const auto worth = [&](const SpatialMap& map) {
-          const AlignmentFigures figures = Coarse(map);
-          return figures.local_ncc * figures.overlap_percent;
-        };
-        double best = worth(none);
+        double best = Worth(none);
         for (const SpatialMap& other : {view, mass}) {
-          const double its = worth(other);
+          const double its = Worth(other);
           if (its <= best) continue;
           best = its;
           map_ = other;
@@ -168,8 +165,7 @@ class Run {
         break;
       }
     }
-    const AlignmentFigures before = Coarse(map_);
-    if (before.overlap_percent == 0) {
+    if (FiguresOf(fixed, moving, map_).overlap_percent == 0) {
       return absl::InvalidArgumentError(
           "fixed, moving: as initialised they share no voxel; let the centres be aligned "
           "(initialisation), or check the masks");
@@ -192,9 +188,9 @@ class Run {
     // What is refined is the best start: an untrained network does no harm.
     SpatialMap affine;
     affine.affine = answer->fixed_to_moving.affine;
-    double best = Coarse(map_).local_ncc;
+    double best = Worth(map_);
     for (const SpatialMap& start : {affine, answer->fixed_to_moving}) {
-      const double its = Coarse(start).local_ncc;
+      const double its = Worth(start);
       if (its <= best) continue;
       best = its;
       map_ = start;
@@ -277,7 +273,7 @@ class Run {
       found.displacement =
           DiscreteDisplacement(MindDescriptors(fixed), MindDescriptors(moving), map_.affine);
     }
-    if (Coarse(found).local_ncc > Coarse(map_).local_ncc) map_ = std::move(found);
+    if (Worth(found) > Worth(map_)) map_ = std::move(found);
     return absl::OkStatus();
   }
 
