@@ -331,7 +331,7 @@ TEST_F(RegistrationTest, HopelessPairsAreCalledFailed) {
   abdomen.set_modality("CT");
   RegistrationOptions options = WithoutNetwork();
   options.max_voxels = 100000;
-  for (const Volume* moving : {&noise, &abdomen}) {
+  for (const Volume* moving : {&noise, static_cast<const Volume*>(&abdomen)}) {
     const Registration registration = Registered(hippocampus, *moving, options);
     EXPECT_EQ(registration.verdict.quality, RegistrationQuality::kFailed)
         << registration.verdict.reason;
