@@ -134,7 +134,7 @@ void StopOnSignal(Run& run, EventLog& events) {
 int Cores() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
 absl::Status MeetPeers(Run& run, int size) {
-  const std::string store = absl::StrCat(run.folder, "/ranks-", getpid());
+  const std::string store = run.folder + "/.ranks";
   std::error_code ignored;
   std::filesystem::remove(store, ignored);
   absl::Status started;
