@@ -79,10 +79,9 @@ TORCH_MODULE(Up);
 
 }  // namespace
 
-// Of the affine head's outputs in the corrected geometry, before their limits apply. A tenth, so
-// that one step of Adam turns by a fraction of a degree, not by several: with ones the head's noise
-// hid what it had to learn.
-constexpr double kAffineGain = 0.1;
+// Of the affine head's translation in the corrected geometry. A unit of every one of its 15 values
+// then moves voxels at 3 to 5 cm from the centre by about as much, so that one learning rate suits
+// all.
 constexpr double kTranslationUnitMm = 10;
 
 struct UNetImpl::Blocks {
@@ -189,15 +188,14 @@ void GvslNetworkImpl::PredictAffine(GvslOutput& output) {
       heads.f_conv->forward(torch::cat({output.moving.global, output.fixed.global}, 1))
           .mean({2, 3, 4});
   // The matrix and all points are float32, whatever the network computes in.
-  const bool corrected = geometry_ == Geometry::kCorrected;
-  const auto head = [&](nn::Linear& layer, double unit) {
-    const Tensor values = layer->forward(output.embedding).to(torch::kFloat);
-    return corrected ? values * (kAffineGain * unit) : values;
-  };
-  output.rotation = head(heads.fc_rot, 1);
-  output.scale = head(heads.fc_scl, 1);
-  output.translation = head(heads.fc_trans, kTranslationUnitMm);
-  output.shear = head(heads.fc_shear, 1);
+  const auto exact = [](const Tensor& x) { return x.to(torch::kFloat); };
+  output.rotation = exact(heads.fc_rot->forward(output.embedding));
+  output.scale = exact(heads.fc_scl->forward(output.embedding));
+  output.translation = exact(heads.fc_trans->forward(output.embedding));
+  if (geometry_ == Geometry::kCorrected) {
+    output.translation = output.translation * kTranslationUnitMm;
+  }
+  output.shear = exact(heads.fc_shear->forward(output.embedding));
   output.affine = AffineMatrix(output.rotation, output.scale, output.translation, output.shear);
   if (detach_affine_) output.affine = output.affine.detach();
 }
