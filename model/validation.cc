@@ -2,8 +2,6 @@
 
 #include <torch/torch.h>
 
-#include <algorithm>
-
 #include "model/augmentation.h"
 #include "model/losses.h"
 #include "model/objective.h"
@@ -31,16 +29,6 @@ Tensor Distorted(const TrainingImages& images, const TrainingOptions& options, i
   return Distort(images.a, options.augmentation, {kValidationSeed + static_cast<uint64_t>(number)});
 }
 
-// Local correlation of A and `moved` (B through `fixed_to_moving`, undefined: as it is) over all of
-// A's voxels; where B shows nothing there, it is 0, so that a map gains nothing by moving B away.
-double Correlation(const TrainingImages& images, const Tensor& moved, const Tensor& fixed_to_moving,
-                   int64_t window) {
-  const Tensor common = CommonInside(images, fixed_to_moving);
-  const double shared =
-      common.sum().item<double>() / std::max(1.0, images.a_inside.sum().item<double>());
-  return shared * LocalCorrelation(moved, images.a, window, common).item<double>();
-}
-
 std::vector<float> CentralSlice(const Tensor& image) {
   const Tensor slice =
       image[0][0][image.size(2) / 2].detach().to(torch::kCPU, torch::kFloat).contiguous();
@@ -64,15 +52,11 @@ ValidationReport Validate(GvslNetwork& network, const VolumeSet& volumes,
     if (options.method.z_matching) {
       const ObjectiveResult aligned = ComputeObjective(network, images, alignment, spacing_mm);
       losses = aligned.losses;
-      const GvslOutput& output = aligned.output;
-      const int64_t window = options.method.ncc_window;
-      const double after = Correlation(images, output.warped, output.fixed_to_moving, window);
-      losses.total =
-          losses.total + options.method.similarity_weight * (1 - after - losses.similarity);
-      losses.similarity = torch::full_like(losses.similarity, 1 - after);
-      report.ncc_before += Correlation(images, images.b, {}, window);
-      report.ncc_after += after;
-      report.folding_percent += FoldingPercent(output.flow);
+      report.ncc_before +=
+          LocalCorrelation(images.b, images.a, options.method.ncc_window, CommonInside(images, {}))
+              .item<double>();
+      report.ncc_after += 1 - losses.similarity.item<double>();
+      report.folding_percent += FoldingPercent(aligned.output.flow);
     }
     if (options.method.fundament) {
       images.distorted = Distorted(images, options, pair);

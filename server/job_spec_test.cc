@@ -279,12 +279,13 @@ TEST_F(JobSpecTest, TakesNoMoreVolumesThanAProcessMayMap) {
   data().clear_volumes();
   data().set_filter("modality = MR");
   soci::session sql(soci::sqlite3, "dbname=" + folder_ + "/metadata.sqlite");
+  // Created one microsecond after another, which pages go by.
   const auto add = [&](int from, int to) {
     sql << "WITH RECURSIVE n (i) AS (SELECT :f UNION ALL SELECT i + 1 FROM n WHERE i < :t) "
            "INSERT INTO volumes (id, display_name, kind, modality, content_sha256, blob_sha256, "
            "create_us, record) SELECT 'm' || i, '', 'IMAGE', 'MR', i, i, i, '{\"name\": "
            "\"volumes/m' || i || '\", \"kind\": \"IMAGE\", \"contentSha256\": \"' || i || "
-           "'\"}' FROM n",
+           "'\", \"createTime\": \"1970-01-01T00:00:00.' || printf('%06d', i) || 'Z\"}' FROM n",
         soci::use(from, "f"), soci::use(to, "t");
   };
   add(1, 59998);
