@@ -79,6 +79,7 @@ Client::Impl::Impl(const ClientOptions& o) : options(o) {
   volumes = v1::VolumeService::NewStub(channel);
   models = v1::ModelService::NewStub(channel);
   features = v1::FeatureService::NewStub(channel);
+  similarity = v1::SimilarityService::NewStub(channel);
   jobs = v1::JobService::NewStub(channel);
   status = v1::ServerService::NewStub(channel);
 }

@@ -20,6 +20,7 @@
 #include "gvsl/v1/jobs.grpc.pb.h"
 #include "gvsl/v1/models.grpc.pb.h"
 #include "gvsl/v1/server.grpc.pb.h"
+#include "gvsl/v1/similarity.grpc.pb.h"
 #include "gvsl/v1/volumes.grpc.pb.h"
 
 namespace gvsl {
@@ -91,6 +92,7 @@ struct Client::Impl {
   std::unique_ptr<v1::VolumeService::Stub> volumes;
   std::unique_ptr<v1::ModelService::Stub> models;
   std::unique_ptr<v1::FeatureService::Stub> features;
+  std::unique_ptr<v1::SimilarityService::Stub> similarity;
   std::unique_ptr<v1::JobService::Stub> jobs;
   std::unique_ptr<v1::ServerService::Stub> status;
 

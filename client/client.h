@@ -24,6 +24,7 @@
 #include "gvsl/v1/jobs.pb.h"
 #include "gvsl/v1/models.pb.h"
 #include "gvsl/v1/server.pb.h"
+#include "gvsl/v1/similarity.pb.h"
 #include "gvsl/v1/volumes.pb.h"
 #include "imaging/volume.h"
 
@@ -42,6 +43,9 @@ using WatchFunction = std::function<bool(const v1::WatchJobResponse& part)>;
 
 // Told the bytes of a job's log, in order and each once. False ends the stream.
 using LogFunction = std::function<bool(const v1::StreamJobLogsResponse& part)>;
+
+// Told how far a backfill is, and each volume that was passed over. May be empty.
+using BackfillFunction = std::function<void(const v1::BackfillEmbeddingsResponse& progress)>;
 
 // Receives dense features slice by slice, in order. A status that is not OK ends the call.
 class DenseReceiver {
@@ -104,6 +108,12 @@ class Client {
   absl::StatusOr<v1::SampleFeaturesResponse> SampleFeatures(
       const v1::SampleFeaturesRequest& request);
   absl::StatusOr<v1::PoolFeaturesResponse> PoolFeatures(const v1::PoolFeaturesRequest& request);
+
+  absl::StatusOr<v1::SearchVolumesResponse> SearchVolumes(const v1::SearchVolumesRequest& request);
+  // Returns the last word of the stream. A stream that is cut is asked for again, and goes on with
+  // what is still missing.
+  absl::StatusOr<v1::BackfillEmbeddingsResponse> BackfillEmbeddings(
+      const v1::BackfillEmbeddingsRequest& request, const BackfillFunction& progress);
 
   // Queues a pre-training job. Without a `request_id` one is made, so that a cut connection never
   // makes two jobs; with `validate_only` the job is checked and estimated alone.

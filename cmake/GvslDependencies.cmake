@@ -108,5 +108,11 @@ add_library(gvsl_soci INTERFACE)
 target_include_directories(gvsl_soci SYSTEM INTERFACE ${SOCI_INCLUDE_DIR})
 target_link_libraries(gvsl_soci INTERFACE ${SOCI_CORE_LIBRARY} ${SOCI_SQLITE3_LIBRARY} SQLite::SQLite3)
 
+# Faiss: the nearest of many vectors. Its package names OpenMP's target and does not find it.
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(faiss CONFIG REQUIRED)
+add_library(gvsl_faiss INTERFACE)
+target_link_libraries(gvsl_faiss INTERFACE faiss)
+
 # Boost.CRC, header only: the checksum of TensorBoard's files.
 find_package(Boost REQUIRED)

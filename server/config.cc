@@ -44,6 +44,10 @@ absl::Status FillDefaults(v1::ServerConfig& config) {
   if (!config.has_job_restarts()) config.set_job_restarts(5);
   if (config.memory_limit_mib() == 0)
     config.set_memory_limit_mib(std::max<int64_t>((AvailableMemory() >> 20) * 3 / 4, 64));
+  if (config.exact_search_up_to() == 0) config.set_exact_search_up_to(20000);
+  if (config.search_effort() == 0) config.set_search_effort(128);
+  if (config.search_memory_mib() == 0)
+    config.set_search_memory_mib(std::max<int64_t>(config.memory_limit_mib() / 4, 1));
   for (const auto& status :
        {CheckRange("threads", config.threads(), 0, 1024),
         CheckRange("queue_capacity", config.queue_capacity(), 1, 1000),
@@ -52,7 +56,10 @@ absl::Status FillDefaults(v1::ServerConfig& config) {
         CheckRange("upload_expiry_h", config.upload_expiry_h(), 1, 8760),
         CheckRange("concurrent_jobs", config.concurrent_jobs(), 1, 64),
         CheckRange("job_restarts", config.job_restarts(), 0, 1000),
-        CheckRange("job_cache_mib", config.job_cache_mib(), 0, int64_t{1} << 40)}) {
+        CheckRange("job_cache_mib", config.job_cache_mib(), 0, int64_t{1} << 40),
+        CheckRange("exact_search_up_to", config.exact_search_up_to(), 1, int64_t{1} << 30),
+        CheckRange("search_effort", config.search_effort(), 1, 10000),
+        CheckRange("search_memory_mib", config.search_memory_mib(), 1, int64_t{1} << 30)}) {
     if (!status.ok()) return status;
   }
   const size_t colon = config.listen().rfind(':');
@@ -96,6 +103,7 @@ absl::StatusOr<CommandLine> ReadCommandLine(int argc, char** argv) {
   std::string file, data_dir, listen, device, trainer;
   int threads = 0, queue_capacity = 0, drain_timeout_s = 0, concurrent_jobs = 0;
   int64_t memory_limit_mib = 0;
+  bool auto_embed = false;
   app.set_version_flag("--version", GVSL_VERSION);
   app.add_option(
       "--config", file,
@@ -114,6 +122,8 @@ absl::StatusOr<CommandLine> ReadCommandLine(int argc, char** argv) {
                  "program that runs a job (default: gvsl-trainer beside gvsld)");
   app.add_option("--concurrent_jobs", concurrent_jobs,
                  "jobs that run at the same time (default 1)");
+  app.add_flag("--auto_embed", auto_embed,
+               "embed every volume for search, by the default model and in the background");
   app.add_option("--port_file", line.port_file, "file to write the bound port to");
   try {
     app.parse(argc, argv);
@@ -143,6 +153,7 @@ absl::StatusOr<CommandLine> ReadCommandLine(int argc, char** argv) {
   if (app.count("--drain_timeout_s") > 0) line.config.set_drain_timeout_s(drain_timeout_s);
   if (!trainer.empty()) line.config.set_trainer(trainer);
   if (app.count("--concurrent_jobs") > 0) line.config.set_concurrent_jobs(concurrent_jobs);
+  if (auto_embed) line.config.set_auto_embed(true);
   if (absl::Status status = FillDefaults(line.config); !status.ok()) return status;
   return line;
 }

@@ -39,6 +39,10 @@ TEST(CommandLine, FillsInEveryDefault) {
   EXPECT_EQ(line->config.upload_expiry_h(), 24);
   EXPECT_EQ(line->config.concurrent_jobs(), 1);
   EXPECT_EQ(line->config.job_restarts(), 5);
+  EXPECT_FALSE(line->config.auto_embed());
+  EXPECT_EQ(line->config.exact_search_up_to(), 20000);
+  EXPECT_EQ(line->config.search_effort(), 128);
+  EXPECT_EQ(line->config.search_memory_mib(), line->config.memory_limit_mib() / 4);
   EXPECT_GT(line->config.memory_limit_mib(), 0);
   EXPECT_LT(line->config.memory_limit_mib(), AvailableMemory() >> 20);
 }

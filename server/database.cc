@@ -45,6 +45,14 @@ const std::vector<std::vector<std::string>>& Migrations() {
              collection VARCHAR(16) NOT NULL, resource_id VARCHAR(64) NOT NULL,
              PRIMARY KEY (job_id, position)))",
           "CREATE INDEX job_inputs_by_resource ON job_inputs (resource_id)",
+      },
+      {
+          R"(CREATE TABLE embeddings (vector_key BIGINT PRIMARY KEY,
+             fingerprint VARCHAR(64) NOT NULL,
+             volume_id VARCHAR(64) NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,
+             vector TEXT NOT NULL))",
+          "CREATE UNIQUE INDEX embeddings_by_volume ON embeddings (volume_id, fingerprint)",
+          "CREATE INDEX embeddings_by_fingerprint ON embeddings (fingerprint, vector_key)",
       }};
   return steps;
 }

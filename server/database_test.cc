@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "server/embedding_store.h"
 #include "server/job_store.h"
 #include "server/metadata_store.h"
 
@@ -36,7 +37,7 @@ TEST_F(DatabaseTest, RefusesOneOfANewerProgram) {
   EXPECT_NE(std::string(database.status().message()).find("newer gvsld"), std::string::npos);
 }
 
-TEST_F(DatabaseTest, BringsOneFromBeforeThereWereJobsUpToDate) {
+TEST_F(DatabaseTest, BringsOneOfTheFirstVersionUpToDate) {
   {
     auto database = Database::Open(path_);
     StoredVolume volume;
@@ -45,7 +46,8 @@ TEST_F(DatabaseTest, BringsOneFromBeforeThereWereJobsUpToDate) {
   }
   {
     soci::session sql(soci::sqlite3, "dbname=" + path_);
-    sql << "DROP TABLE job_inputs";
+    for (const char* table : {"embeddings", "job_inputs"})
+      sql << std::string("DROP TABLE ") + table;
     sql << "DROP TABLE jobs";
     sql << "UPDATE schema_version SET version = 1";
   }
@@ -53,6 +55,7 @@ TEST_F(DatabaseTest, BringsOneFromBeforeThereWereJobsUpToDate) {
   ASSERT_TRUE(database.ok()) << database.status();
   EXPECT_TRUE(MetadataStore(**database).GetVolume("volumes/a").ok());
   EXPECT_TRUE(JobStore(**database).Totals().ok());
+  EXPECT_TRUE(EmbeddingStore(**database).Count("a").ok());
 }
 
 TEST_F(DatabaseTest, RefusesAFileThatIsNone) {

@@ -6,9 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "client/wire.h"
 #include "server/dense_stream.h"
-#include "server/names.h"
+#include "server/engine_call.h"
 #include "server/streams.h"
-#include "server/volume_conversion.h"
 
 namespace gvsl {
 namespace {
@@ -42,43 +41,6 @@ v1::WindowOptions ToProto(const WindowOptions& options) {
                                                : v1::WindowOptions::FLOAT32);
   message.set_batch(static_cast<int32_t>(options.batch));
   return message;
-}
-
-absl::StatusOr<StoredModel> ModelOf(ServerState& state, const std::string& name) {
-  if (name.empty()) return state.metadata->GetModel("models/default");
-  auto id = IdOf("models", name, "model");
-  if (!id.ok()) return id.status();
-  return state.metadata->GetModel(name);
-}
-
-absl::StatusOr<StoredVolume> VolumeOf(ServerState& state, const std::string& name,
-                                      const std::string& field, bool labels) {
-  auto id = IdOf("volumes", name, field);
-  if (!id.ok()) return id.status();
-  auto stored = state.metadata->GetVolume(name);
-  if (!stored.ok()) return stored;
-  if ((KindOf(stored->volume) == VolumeKind::kLabels) != labels) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(field, ": ", name,
-                     labels ? " is an image, not a label map" : " is a label map, not an image"));
-  }
-  return stored;
-}
-
-// Does `work` on the engine with the model, after the window was looked at.
-absl::Status OnEngine(ServerState& state, const StoredModel& model, const WindowOptions& options,
-                      const CancelFunction& cancelled,
-                      const std::function<absl::Status(Extractor&)>& work, bool admitted = false) {
-  absl::Status result = state.engine->Run(
-      state.blobs->PathOf(model.blob_sha256), cancelled,
-      [&](Extractor& extractor) {
-        absl::Status status = extractor.CheckWindow(options, state.memory_bytes());
-        return status.ok() ? work(extractor) : status;
-      },
-      admitted);
-  return ReasonOf(result) == InferenceEngine::kModelNotLoaded
-             ? state.Unreadable(model.model.name(), result)
-             : result;
 }
 
 // INVALID_ARGUMENT when `count` vectors do not fit into one message.
@@ -265,11 +227,6 @@ absl::Status Pool(ServerState& state, const v1::PoolFeaturesRequest& request,
     }
     return absl::OkStatus();
   });
-}
-
-// True once the client has gone or its deadline has passed.
-CancelFunction CancelledBy(grpc::CallbackServerContext* context) {
-  return [context] { return context->IsCancelled(); };
 }
 
 }  // namespace

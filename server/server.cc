@@ -9,6 +9,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "server/embedder.h"
 #include "server/feature_service.h"
 #include "server/job_service.h"
 #include "server/job_supervisor.h"
@@ -16,6 +17,7 @@
 #include "server/model_service.h"
 #include "server/server_service.h"
 #include "server/server_state.h"
+#include "server/similarity_service.h"
 #include "server/volume_service.h"
 
 namespace gvsl {
@@ -23,9 +25,9 @@ namespace {
 
 constexpr int kMaxMessageBytes = 2 << 20;  // a message is at most 1 MiB; its envelope counts, too
 constexpr int kKeepaliveMs = 30000;
-constexpr const char* kServices[] = {"gvsl.v1.VolumeService", "gvsl.v1.ModelService",
-                                     "gvsl.v1.FeatureService", "gvsl.v1.JobService",
-                                     "gvsl.v1.ServerService"};
+constexpr const char* kServices[] = {"gvsl.v1.VolumeService",  "gvsl.v1.ModelService",
+                                     "gvsl.v1.FeatureService", "gvsl.v1.SimilarityService",
+                                     "gvsl.v1.JobService",     "gvsl.v1.ServerService"};
 
 JobSupervisor::Options SupervisionOf(const v1::ServerConfig& config) {
   JobSupervisor::Options options;
@@ -43,6 +45,7 @@ struct Server::Impl {
         volumes(*state),
         models(*state),
         features(*state),
+        similarity(*state),
         jobs(*state, pump),
         status(*state) {}
 
@@ -56,10 +59,12 @@ struct Server::Impl {
   VolumeServiceImpl volumes;
   ModelServiceImpl models;
   FeatureServiceImpl features;
+  SimilarityServiceImpl similarity;
   StreamPump pump;
   JobServiceImpl jobs;
   ServerServiceImpl status;
   std::unique_ptr<JobSupervisor> supervisor;
+  std::unique_ptr<AutoEmbedder> embedder;
   std::unique_ptr<grpc::Server> server;
   int port = 0;
 };
@@ -88,8 +93,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const v1::ServerConfig& co
   builder.RegisterService(&impl.volumes);
   builder.RegisterService(&impl.models);
   builder.RegisterService(&impl.features);
+  builder.RegisterService(&impl.similarity);
   builder.RegisterService(&impl.jobs);
   builder.RegisterService(&impl.status);
+  if (config.auto_embed()) {  // before the first call can tell it of a volume
+    impl.embedder = std::make_unique<AutoEmbedder>(*impl.state);
+    impl.state->volume_added = [&impl](const std::string& volume) { impl.embedder->Added(volume); };
+  }
   // A port that is taken is told below, in words; gRPC's own dump of it is not for people.
   gpr_set_log_function([](gpr_log_func_args*) {});
   impl.server = builder.BuildAndStart();
@@ -124,6 +134,7 @@ void Server::Drain() {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(patience);
   LogInfo(absl::StrCat("draining: running calls and jobs get ", patience, " s"));
   impl_->supervisor->BeginDrain();
+  if (impl_->embedder != nullptr) impl_->embedder->Stop();
   impl_->pump.Drain();
   const bool done = impl_->state->calls.Drain(std::chrono::seconds(patience));
   LogInfo(done ? "drained" : "cancelling the calls that still run");

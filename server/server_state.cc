@@ -83,6 +83,13 @@ absl::StatusOr<std::unique_ptr<ServerState>> ServerState::Open(const v1::ServerC
                          "/unreferenced_jobs; delete them there unless an older metadata.sqlite ",
                          "was restored"));
   }
+  if (absl::Status status = MakeFolder(folder + "/search"); !status.ok()) return status;
+  EmbeddingCatalog::Options search;
+  search.index.exact_up_to = config.exact_search_up_to();
+  search.index.search_effort = config.search_effort();
+  search.memory_bytes = config.search_memory_mib() << 20;
+  state->embeddings =
+      std::make_unique<EmbeddingCatalog>(*state->database, folder + "/search", search);
   InferenceEngine::Options options;
   options.device = {state->device, state->threads};
   options.queue_capacity = config.queue_capacity();

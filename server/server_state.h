@@ -13,6 +13,7 @@
 #include "gvsl/v1/server_config.pb.h"
 #include "server/blob_store.h"
 #include "server/call_runner.h"
+#include "server/embedding_catalog.h"
 #include "server/inference_engine.h"
 #include "server/job_store.h"
 #include "server/metadata_store.h"
@@ -54,6 +55,8 @@ struct ServerState {
   std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<UploadStore> uploads;
   std::unique_ptr<InferenceEngine> engine;
+  std::unique_ptr<EmbeddingCatalog> embeddings;
+  std::function<void(const std::string&)> volume_added;  // told each new volume; may be empty
   // Held while a model file is created or exported: one takes its memory at a time.
   // ImportModelFile sees to that itself.
   std::mutex model_file_mutex;

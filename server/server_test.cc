@@ -9,9 +9,9 @@
 namespace gvsl {
 namespace {
 
-constexpr const char* kServices[] = {"gvsl.v1.VolumeService", "gvsl.v1.ModelService",
-                                     "gvsl.v1.FeatureService", "gvsl.v1.JobService",
-                                     "gvsl.v1.ServerService"};
+constexpr const char* kServices[] = {"gvsl.v1.VolumeService",  "gvsl.v1.ModelService",
+                                     "gvsl.v1.FeatureService", "gvsl.v1.SimilarityService",
+                                     "gvsl.v1.JobService",     "gvsl.v1.ServerService"};
 
 class ServerTest : public ServiceTest {};
 

@@ -24,6 +24,7 @@
 #include "gvsl/v1/jobs.grpc.pb.h"
 #include "gvsl/v1/models.grpc.pb.h"
 #include "gvsl/v1/server.grpc.pb.h"
+#include "gvsl/v1/similarity.grpc.pb.h"
 #include "gvsl/v1/volumes.grpc.pb.h"
 #include "imaging/sha256.h"
 #include "model/model_file.h"
@@ -84,7 +85,7 @@ class Folder {
 
 struct Service {
   explicit Service(const std::string& folder, int queue_capacity = 64, int drain_timeout_s = 30,
-                   const std::string& trainer = "") {
+                   const std::string& trainer = "", const v1::ServerConfig& others = {}) {
     v1::ServerConfig config;
     config.set_data_dir(folder);
     config.set_listen("127.0.0.1:0");
@@ -97,6 +98,10 @@ struct Service {
     config.set_trainer(trainer);
     config.set_concurrent_jobs(1);
     config.set_job_restarts(5);
+    config.set_exact_search_up_to(20000);
+    config.set_search_effort(128);
+    config.set_search_memory_mib(512);
+    config.MergeFrom(others);
     auto started = Server::Start(config);
     EXPECT_TRUE(started.ok()) << started.status();
     if (!started.ok()) return;
@@ -106,6 +111,7 @@ struct Service {
     volumes = v1::VolumeService::NewStub(channel);
     models = v1::ModelService::NewStub(channel);
     features = v1::FeatureService::NewStub(channel);
+    similarity = v1::SimilarityService::NewStub(channel);
     jobs = v1::JobService::NewStub(channel);
     status = v1::ServerService::NewStub(channel);
   }
@@ -134,6 +140,7 @@ struct Service {
   std::unique_ptr<v1::VolumeService::Stub> volumes;
   std::unique_ptr<v1::ModelService::Stub> models;
   std::unique_ptr<v1::FeatureService::Stub> features;
+  std::unique_ptr<v1::SimilarityService::Stub> similarity;
   std::unique_ptr<v1::JobService::Stub> jobs;
   std::unique_ptr<v1::ServerService::Stub> status;
 };

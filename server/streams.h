@@ -42,6 +42,11 @@ grpc::Status Answered(Handler&& handler) {
   }
 }
 
+// True once the client has gone or its deadline has passed.
+inline std::function<bool()> CancelledBy(grpc::CallbackServerContext* context) {
+  return [context] { return context->IsCancelled(); };
+}
+
 // Answers a unary call from a thread of `runner`. `handler` fills the response and returns its
 // status.
 inline grpc::ServerUnaryReactor* HandleUnary(grpc::CallbackServerContext* context,

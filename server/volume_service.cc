@@ -119,6 +119,7 @@ absl::Status Create(ServerState& state, Uploader& stream, v1::Volume* response) 
       voxels->path, voxels->sha256, [&] { return state.metadata->AddVolume(stored, creation); });
   if (!kept.ok()) return kept;
   (*writer)->Discard();
+  if (state.volume_added) state.volume_added(stored.volume.name());
   *response = std::move(stored.volume);
   return absl::OkStatus();
 }
@@ -272,7 +273,9 @@ grpc::ServerUnaryReactor* VolumeServiceImpl::DeleteVolume(grpc::CallbackServerCo
   return HandleUnary(context, state_.calls, [this, request]() -> absl::Status {
     auto id = IdOf("volumes", request->name(), "name");
     if (!id.ok()) return id.status();
-    return state_.RemoveBlob([&] { return state_.metadata->DeleteVolume(request->name()); });
+    absl::Status deleted =
+        state_.RemoveBlob([&] { return state_.metadata->DeleteVolume(request->name()); });
+    return deleted.ok() ? state_.embeddings->Forget(request->name()) : deleted;
   });
 }
 
