@@ -1,4 +1,4 @@
-// `gvsl-ingest serve` and `gvsl-ingest status`: the DICOM receiver and what its spool holds.
+// `gvsl-ingest serve`: the DICOM receiver.
 #ifndef GVSL_INGEST_SERVE_COMMAND_H_
 #define GVSL_INGEST_SERVE_COMMAND_H_
 
@@ -6,9 +6,8 @@
 
 namespace gvsl {
 
-// Add the verbs to `app`; parsing one sets `*action`, which must outlive `app`.
+// Adds the verb to `app`; parsing it sets `*action`, which must outlive `app`.
 void AddServeCommand(CLI::App* app, Action* action);
-void AddStatusCommand(CLI::App* app, Action* action);
 
 }  // namespace gvsl
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "ingest/dicom_tls.h"
 #include "ingest/spool.h"
 
 namespace gvsl {
@@ -20,18 +21,21 @@ struct StorageScpOptions {
   std::vector<std::string> allowed_hosts;
   // Calling AE titles that are accepted; empty: all of an allowed host.
   std::vector<std::string> allowed_ae_titles;
+  DicomTlsOptions tls;
   int max_associations = 32;
+  int max_pdu_bytes = 131072;
   int64_t max_object_bytes = int64_t{4} << 30;
   int64_t min_free_bytes = int64_t{1} << 30;  // less on the spool's disk: out of resources
-  int acse_timeout_s = 10;  // a connection that says nothing keeps others waiting for so long
-  int dimse_timeout_s = 60;
+  int acse_timeout_s = 10;
+  int dimse_timeout_s = 60;  // of silence within an association, which then ends
 };
 
-// What happened, for the log: no text of an instance is among it.
+// What happened, for the log and the metrics: no text of an instance is among it.
 struct ScpEvent {
-  const char* what;     // "association", "rejected", "instance", "refused"
-  std::string peer;     // IP address, AE title
-  uint16_t status = 0;  // DIMSE status of an instance
+  enum class Kind { kAccepted, kRejected, kInstance } kind;
+  std::string peer;     // of an association: IP address and AE title, or what it was rejected for
+  uint16_t status = 0;  // of an instance: DIMSE status
+  int64_t bytes = 0;    // of an instance that was kept
 };
 using ScpObserver = std::function<void(const ScpEvent& event)>;
 
@@ -39,18 +43,23 @@ using ScpObserver = std::function<void(const ScpEvent& event)>;
 // of resources (disk, or an object beyond its limit), A900H where the dataset's SOP class or
 // instance is not the command's, C000H where the dataset cannot be read or names no study and
 // series. All transfer syntaxes that DCMTK knows are taken bit by bit as they come.
+//
+// Each association has a thread. Some more threads wait for requests, so that connections that say
+// nothing (a port scanner's) do not keep others waiting until as many are open at once. One thread
+// starts and stops it; the observer is called from many.
 class StorageScp {
  public:
   StorageScp(const StorageScpOptions& options, Spool& spool, ScpObserver observer);
+  // Stopped before.
   ~StorageScp();
   StorageScp(const StorageScp&) = delete;
   StorageScp& operator=(const StorageScp&) = delete;
 
-  // Serves until Stop; returns a failure (the port is taken) or OK.
-  absl::Status Run();
-  // From another thread: takes no further association and waits up to `drain_s` for those under
-  // way.
-  void Drain(int drain_s);
+  // Opens the port. UNAVAILABLE where it is taken; INVALID_ARGUMENT where a TLS file is wrong.
+  absl::Status Start();
+  // Takes no further association and waits up to `drain_s` seconds for those under way; false if
+  // one of them outlasts it: its thread is then still there, and the process should end.
+  bool Stop(int drain_s);
 
  private:
   struct Impl;
