@@ -35,8 +35,9 @@ absl::Status SpoolWorker::RunOnce(int64_t now_s) {
       }
       continue;
     }
+    const auto wait = not_before_s_.find(series.key);
     if (series.is_set_aside() || quiet_s < options_.quiet_s || now_s < series.state.retry_at_s ||
-        now_s < not_before_s_[series.key]) {
+        (wait != not_before_s_.end() && now_s < wait->second)) {
       continue;
     }
     Upload(series, now_s);
