@@ -33,6 +33,7 @@ constexpr const char* kVolumeClasses[] = {UID_CTImageStorage,
 
 class FetchScu : public DcmSCU {
  public:
+  using DcmSCU::useSecureConnection;
   FetchScu(const std::string& folder, const FetchProgress& progress)
       : folder_(folder), progress_(progress) {}
   int64_t received() const { return received_; }
