@@ -135,7 +135,7 @@ class IngestFault(IngestTest):
         self.serve()
         files = self.phantoms(count=2)
         self.send_until_all_is_stored(files)
-        until(lambda: self.states() == ["retrying"] * 2)
+        until(lambda: self.states() == ["retrying"] * 2, every=0.1)
         self.service.start(port)
         self.until_uploaded(2)
         self.assertEqual(len(self.volumes()), 2)
@@ -193,7 +193,7 @@ class IngestFault(IngestTest):
         until(lambda: list((self.spool / "incoming").iterdir()) == [])
         self.assertLessEqual({spool_name(uid_of(file)) for file in stored}, self.spooled_uids())
         self.send_until_all_is_stored(files)
-        until(lambda: any(volume["grid"]["size"][2] == "20" for volume in self.volumes()))
+        until(lambda: any(volume["grid"]["size"][2] == "20" for volume in self.volumes()), every=0.1)
         self.until_uploaded(1)
         self.count("connection cut inside a PDU, 4 times", files, stored)
 
@@ -231,7 +231,7 @@ class IngestFault(IngestTest):
         self.assertIn("too many associations", {event["peer"] for event in self.events("rejected")})
         for one in held:
             one.close()
-        until(lambda: self.echo() == 0)
+        until(lambda: self.echo() == 0, every=0.1)
         self.send_until_all_is_stored(files[6:])
         until(lambda: len(self.ledger()) == 12)
         self.count("a flood of connections, and all associations taken", files, files)

@@ -39,7 +39,7 @@ class IngestPeer(IngestTest):
                                         stderr=open(self.folder / "orthanc.log", "w"))
         self.addCleanup(self.archive.wait)
         self.addCleanup(self.archive.kill)
-        until(self.archive_answers)
+        until(self.archive_answers, every=0.1)
         for file in self.files:
             self.ask("instances", file.read_bytes())
 

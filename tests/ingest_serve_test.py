@@ -59,7 +59,7 @@ class IngestServe(IngestTest):
         self.store(files[:8])
         self.until_uploaded(1)
         self.store(files[8:])
-        until(lambda: len(self.volumes()) == 2)
+        until(lambda: len(self.volumes()) == 2, every=0.1)
         self.assertEqual({volume["grid"]["size"][2] for volume in self.volumes()}, {"8", "12"})
 
     def test_others_are_not_answered(self):
@@ -196,7 +196,7 @@ class IngestServe(IngestTest):
         self.assertLess(waiting["gvsl_ingest_received_bytes_total"], size)
         self.assertGreater(waiting["gvsl_ingest_received_bytes_total"], size - 12 * 1024)
         self.until_uploaded(1)
-        until(lambda: metrics().get('gvsl_ingest_series_total{reason="OK",result="uploaded"}') == 1)
+        until(lambda: metrics().get('gvsl_ingest_series_total{reason="OK",result="uploaded"}') == 1, every=0.1)
         after = metrics()
         self.assertEqual(after["gvsl_ingest_volumes_total"], 1)
         self.assertEqual(after['gvsl_ingest_spool_series{state="uploaded"}'], 1)
@@ -242,7 +242,7 @@ class IngestServe(IngestTest):
             return ["+tls", self.folder / f"{who}.key", self.folder / f"{who}.pem", "+cf", self.folder / "ca.pem"]
 
         self.serve(*options, wait=False)
-        until(lambda: self.echo(*tls("peer")) == 0)
+        until(lambda: self.echo(*tls("peer")) == 0, every=0.1)
         files = self.phantoms(count=1)
         self.assertEqual(self.store(files, *tls("peer")).returncode, 0)
         self.assertEqual(len(self.spooled_uids()), 12)

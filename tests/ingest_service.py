@@ -51,7 +51,7 @@ class IngestTest(unittest.TestCase):
                  "--server", self.service.address or "127.0.0.1:1", "--min_free_bytes", str(min_free),
                  *map(str, arguments)], stderr=log)
         if wait:
-            until(lambda: self.echo() == 0)
+            until(lambda: self.echo() == 0, every=0.1)
 
     def kill(self):
         if self.receiver and self.receiver.poll() is None:
@@ -91,7 +91,7 @@ class IngestTest(unittest.TestCase):
         return sorted(series["state"] for series in self.status())
 
     def until_uploaded(self, count):
-        until(lambda: self.states() == ["uploaded"] * count)
+        until(lambda: self.states() == ["uploaded"] * count, every=0.1)
 
     def phantoms(self, count=2, slices=12, first=0, size="32,28", folder="studies"):
         self.ingest("phantom", "--patient", first, "--count", count, "--size", f"{size},{slices}", "--spacing",
