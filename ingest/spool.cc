@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -92,6 +93,16 @@ SpoolState FromJson(const json& text) {
     return {};
   }
   return state;
+}
+
+// Discarded where the file is absent, damaged or cannot be read.
+json ReadJson(const std::string& path) {
+  try {
+    std::ifstream file(path);
+    return json::parse(file, nullptr, false);
+  } catch (const std::exception&) {  // of the stream
+    return json(json::value_t::discarded);
+  }
 }
 
 }  // namespace
@@ -209,8 +220,7 @@ SpoolSeries Spool::Read(const std::string& key) const {
     ++series.instances;
   }
   series.digest = names.Finish();
-  std::ifstream state(folder + "/state.json");
-  if (state) series.state = FromJson(json::parse(state, nullptr, false));
+  series.state = FromJson(ReadJson(folder + "/state.json"));
 
   const int64_t clock_ns = int64_t{std::time(nullptr)} * kNanosecondsPerSecond;
   const std::lock_guard<std::mutex> lock(seen_mutex_);
@@ -248,8 +258,7 @@ absl::Status Spool::SetLedger(const std::string& key, const Ledger& ledger) {
                        {"verdict", VerdictName(entry.verdict)},
                        {"detail", entry.detail}});
   }
-  std::ifstream before(path);
-  const json old = before ? json::parse(before, nullptr, false) : json::array();
+  const json old = ReadJson(path);
   if (old.is_array()) {
     for (const json& entry : old) {
       if (entry.is_object() && uids.count(entry.value("sopInstanceUid", "")) == 0) {

@@ -59,6 +59,7 @@ void SpoolWorker::Failed(const absl::Status& failure, bool is_outage, const std:
   if (++state.attempts >= options_.max_attempts) {
     state.set_aside = digest;
     state.attempts = 0;
+    state.retry_at_s = 0;  // for the instances that may still come
   } else {
     state.retry_at_s = now_s + delay_s(state.attempts);
   }

@@ -35,8 +35,9 @@ class IngestPeer(IngestTest):
             "HttpPort": self.http_port, "DicomPort": self.dicom_port, "DicomAet": "ORTHANC",
             "AuthenticationEnabled": False, "Plugins": [], "DicomAlwaysAllowFind": True, "DicomAlwaysAllowGet": True,
             "DicomModalities": {"gvsl": ["GVSL", "127.0.0.1", self.port]}}))
-        self.archive = subprocess.Popen([ORTHANC, self.folder / "orthanc.json"], stdout=subprocess.DEVNULL,
-                                        stderr=open(self.folder / "orthanc.log", "w"))
+        with open(self.folder / "orthanc.log", "w") as log:
+            self.archive = subprocess.Popen([ORTHANC, self.folder / "orthanc.json"], stdout=subprocess.DEVNULL,
+                                            stderr=log)
         self.addCleanup(self.archive.wait)
         self.addCleanup(self.archive.kill)
         until(self.archive_answers, every=0.1)
