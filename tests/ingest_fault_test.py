@@ -111,7 +111,7 @@ class IngestFault(IngestTest):
                 self.serve(quiet=1)
         self.assertGreater(kills, 0)
         self.until_uploaded(6)
-        self.assertEqual(len(self.volumes()), 6)
+        self.assert_whole(6, "30")
         self.count(f"SIGKILL of the receiver while it uploads, {kills} times", files, files)
 
     def spool_states(self):
