@@ -56,11 +56,12 @@ TEST(LocalCorrelation, SignedTellsAReversedContrastAndKeepsTheSquaresSize) {
   };
   EXPECT_NEAR(measured(0.5 * a + 0.2), 1, 1e-2);
   EXPECT_NEAR(measured(1 - a), -1, 1e-2);
-  // One window over everything has one correlation, whose square is the squared kind's.
-  const Tensor b = torch::rand({1, 1, 3, 3, 3}, torch::kDouble);
-  const Tensor c = torch::rand({1, 1, 3, 3, 3}, torch::kDouble);
-  const double root = LocalCorrelation(b, c, 7, {}, Correlation::kSigned).item<double>();
-  EXPECT_NEAR(root * root, LocalCorrelation(b, c, 7).item<double>(), 1e-12);
+  // Where all windows see the same voxels, it is the root of the squared kind.
+  const Tensor b = torch::rand({1, 1, 5, 5, 5}, torch::kDouble);
+  const Tensor c = torch::rand({1, 1, 5, 5, 5}, torch::kDouble);
+  const Tensor middle = torch::constant_pad_nd(torch::ones({1, 1, 3, 3, 3}), {1, 1, 1, 1, 1, 1});
+  const double root = LocalCorrelation(b, c, 5, middle, Correlation::kSigned).item<double>();
+  EXPECT_NEAR(root * root, LocalCorrelation(b, c, 5, middle).item<double>(), 1e-12);
 }
 
 TEST(LocalCorrelation, OfWhatIsInsideIsThatOfTheBoxByItself) {
