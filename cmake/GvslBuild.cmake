@@ -29,6 +29,11 @@ if(GVSL_SANITIZER)
   add_link_options(-fsanitize=${GVSL_SANITIZER})
 endif()
 
+if(GVSL_FUZZ)
+  # A finding of UBSan is a failure; the classes of libraries have no type information for it.
+  add_compile_options(-fsanitize=fuzzer-no-link -fno-sanitize-recover=undefined -fno-sanitize=vptr)
+endif()
+
 # Warnings are for our code alone: generated code and library headers do not get them.
 add_library(gvsl_warnings INTERFACE)
 target_compile_options(gvsl_warnings INTERFACE -Wall -Wextra -Wno-missing-field-initializers -Werror)

@@ -114,5 +114,13 @@ find_package(faiss CONFIG REQUIRED)
 add_library(gvsl_faiss INTERFACE)
 target_link_libraries(gvsl_faiss INTERFACE faiss)
 
+# Prometheus: the metrics of gvsl-ingest.
+find_path(PROMETHEUS_INCLUDE_DIR prometheus/exposer.h REQUIRED)
+find_library(PROMETHEUS_CORE_LIBRARY prometheus-cpp-core REQUIRED)
+find_library(PROMETHEUS_PULL_LIBRARY prometheus-cpp-pull REQUIRED)
+add_library(gvsl_prometheus INTERFACE)
+target_include_directories(gvsl_prometheus SYSTEM INTERFACE ${PROMETHEUS_INCLUDE_DIR})
+target_link_libraries(gvsl_prometheus INTERFACE ${PROMETHEUS_PULL_LIBRARY} ${PROMETHEUS_CORE_LIBRARY})
+
 # Boost.CRC, header only: the checksum of TensorBoard's files.
 find_package(Boost REQUIRED)

@@ -243,6 +243,8 @@ bool ReadHeader(DcmFileFormat& file, DicomInstance& instance) {
   instance.patient_id = TextOf(dataset, DCM_PatientID);
   instance.patient_id_issuer = TextOf(dataset, DCM_IssuerOfPatientID);
   instance.series_description = TextOf(dataset, DCM_SeriesDescription);
+  instance.body_part = TextOf(dataset, DCM_BodyPartExamined);
+  instance.source_ae_title = TextOf(*file.getMetaInfo(), DCM_SourceApplicationEntityTitle);
   instance.series_number = IntegerOf(dataset, DCM_SeriesNumber).value_or(0);
   instance.instance_number = IntegerOf(dataset, DCM_InstanceNumber).value_or(0);
   if (TextOf(*file.getMetaInfo(), DCM_MediaStorageSOPClassUID) ==

@@ -63,7 +63,8 @@ struct DicomInstance {
   std::string transfer_syntax_uid;
   std::string modality;  // by its class: CT, MR or PT
   // These identify a patient, or may: they never leave as they are.
-  std::string patient_id, patient_id_issuer, series_description;
+  std::string patient_id, patient_id_issuer, series_description, body_part;
+  std::string source_ae_title;  // who sent it, where the file says so
   int series_number = 0, instance_number = 0;
   bool is_compressed = false;  // its pixels need a decoder
   PixelFormat pixels;

@@ -1,6 +1,7 @@
 #include "ingest/import_command.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -19,13 +20,6 @@ namespace gvsl {
 namespace {
 
 using nlohmann::json;
-
-struct ImportArguments {
-  ImportOptions options;
-  ClientOptions client;
-  std::string key_file;
-  bool dry_run = false, json = false;
-};
 
 std::string GridText(const Grid& grid) {
   return absl::StrFormat("%dx%dx%d, %.4gx%.4gx%.4g mm", grid.size[0], grid.size[1], grid.size[2],
@@ -131,7 +125,7 @@ void PrintJsonReport(const ImportReport& report) {
 
 // Says what failed, each on standard error; OK if nothing did.
 absl::Status Outcome(const ImportReport& report) {
-  int64_t instances = 0, volumes = 0, failures = 0;
+  int64_t instances = 0, dicom_instances = 0, volumes = 0, failures = 0;
   absl::Status first;
   const auto fail = [&](const absl::Status& status) {
     if (status.ok()) return;
@@ -144,6 +138,10 @@ absl::Status Outcome(const ImportReport& report) {
   for (const absl::Status& path : report.paths) fail(path);
   for (const ImportedSeries& series : report.series) {
     instances += static_cast<int64_t>(series.ledger.size());
+    dicom_instances +=
+        std::count_if(series.ledger.begin(), series.ledger.end(), [](const LedgerEntry& entry) {
+          return entry.verdict != Verdict::kNotDicom && entry.verdict != Verdict::kUnreadable;
+        });
     fail(series.status);
     for (const ImportedVolume& volume : series.volumes) {
       fail(volume.status);
@@ -157,15 +155,21 @@ absl::Status Outcome(const ImportReport& report) {
                                      "same command goes on from here"));
   }
   if (instances == 0) return absl::NotFoundError("there are no files in what was given");
+  if (dicom_instances == 0) {
+    return absl::NotFoundError(
+        absl::StrCat("none of the ", instances, " files in what was given is a DICOM file"));
+  }
   return absl::OkStatus();
 }
 
-absl::Status Run(const ImportArguments& arguments) {
+}  // namespace
+
+absl::Status ImportAndReport(UploadArguments arguments, bool dry_run, bool as_json) {
   SilenceDicomLog();
-  const absl::StatusOr<Pseudonyms> pseudonyms = Pseudonyms::FromKeyFile(arguments.key_file);
+  const absl::StatusOr<Pseudonyms> pseudonyms = ReadUploadFiles(arguments);
   if (!pseudonyms.ok()) return pseudonyms.status();
   std::optional<Client> client;
-  if (!arguments.dry_run) {
+  if (!dry_run) {
     client.emplace(arguments.client);
     // Before an hour of reading.
     if (absl::Status status = client->CheckHealth(); !status.ok()) return status;
@@ -174,14 +178,14 @@ absl::Status Run(const ImportArguments& arguments) {
   {
     std::optional<ProgressBar> bar;
     const char* drawn = nullptr;
-    report = Import(arguments.options, *pseudonyms, client ? &*client : nullptr,
+    report = Import(arguments.import, *pseudonyms, client ? &*client : nullptr,
                     [&](const char* step, const char* unit, int64_t done, int64_t total) {
                       if (step != drawn) bar.emplace(step, unit);
                       drawn = step;
                       bar->Update(done, total);
                     });
   }
-  if (arguments.json) {
+  if (as_json) {
     PrintJsonReport(report);
   } else {
     PrintReport(report);
@@ -189,40 +193,33 @@ absl::Status Run(const ImportArguments& arguments) {
   return Outcome(report);
 }
 
-}  // namespace
-
 void AddImportCommand(CLI::App* app, Action* action) {
-  auto arguments = std::make_shared<ImportArguments>();
-  arguments->key_file = DefaultKeyFile();
+  struct Arguments {
+    UploadArguments upload;
+    bool dry_run = false, json = false;
+  };
+  auto arguments = std::make_shared<Arguments>();
   CLI::App* verb = app->add_subcommand(
       "import", "Make volumes of the DICOM series in folders, and upload them under pseudonyms");
-  verb->add_option("PATH", arguments->options.paths, "folders, with all below them, and files")
+  verb->add_option("PATH", arguments->upload.import.paths,
+                   "folders, with all below them, and files")
       ->required();
-  verb->add_option("--server", arguments->client.server, "HOST:PORT")
-      ->envname("GVSL_SERVER")
-      ->capture_default_str();
+  AddUploadOptions(verb, &arguments->upload);
   verb->add_flag("--dry_run", arguments->dry_run, "make the volumes, send nothing");
   verb->add_flag("--json", arguments->json,
                  "print one JSON document: every volume with its slices, every file with its "
                  "verdict. It holds identifiers of the files");
-  verb->add_option("--tag", arguments->options.tags,
-                   "word to filter by; may be given several times")
-      ->take_all()
-      ->allow_extra_args(false);  // the words after a tag are paths
-  verb->add_flag("--split_at_gaps", arguments->options.series.split_at_gaps,
-                 "where slices are missing, make a volume of each side instead of refusing both");
-  verb->add_option("--key_file", arguments->key_file,
-                   "key of the pseudonyms, made if absent: keep it, and keep it secret")
-      ->capture_default_str();
-  verb->add_option("--threads", arguments->options.series.threads, "default 0: all cores")
-      ->check(CLI::Range(0, 1024));
   verb->footer(
       "Patients stay unknown to the server: it receives voxels, geometry, modality, and keyed\n"
       "pseudonyms as tags. Importing the same files again makes nothing twice.\n\n"
       "Example:\n"
       "  gvsl-ingest import --dry_run /mnt/cd\n"
       "  gvsl-ingest import --tag trial-7 --server 10.0.0.5:8500 /data/studies");
-  verb->callback([arguments, action] { *action = [arguments] { return Run(*arguments); }; });
+  verb->callback([arguments, action] {
+    *action = [arguments] {
+      return ImportAndReport(arguments->upload, arguments->dry_run, arguments->json);
+    };
+  });
 }
 
 }  // namespace gvsl

@@ -98,8 +98,10 @@ void Take(const Series& series, SeriesVolume made, const ImportOptions& options,
                                                           instance.patient_id))));
   }
   about.add_tags(absl::StrCat("study-", pseudonyms.Of("study", series.study_instance_uid)));
-  about.add_tags(absl::StrCat("series-", series_pseudonym));
-  for (const std::string& tag : options.tags) about.add_tags(tag);
+  about.add_tags(SeriesTag(series, pseudonyms));
+  std::vector<std::string> tags = options.tags;
+  for (std::string& tag : TagsByRules(options.tag_rules, instance)) tags.push_back(std::move(tag));
+  for (const std::string& tag : tags) about.add_tags(tag);
   if (client != nullptr) {
     volume.status = FailureOf(result);
     if (!EndsUploads(volume.status)) {
@@ -129,6 +131,10 @@ bool EndsUploads(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsCancelled(status) ||
          absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status) ||
          absl::IsDeadlineExceeded(status);
+}
+
+std::string SeriesTag(const Series& series, const Pseudonyms& pseudonyms) {
+  return absl::StrCat("series-", pseudonyms.Of("series", series.series_instance_uid));
 }
 
 absl::Status FailureOf(const ImportedSeries& series) {

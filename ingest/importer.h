@@ -11,12 +11,14 @@
 #include "client/client.h"
 #include "ingest/pseudonym.h"
 #include "ingest/series.h"
+#include "ingest/tag_rules.h"
 
 namespace gvsl {
 
 struct ImportOptions {
   std::vector<std::string> paths;  // folders, looked through to the bottom, and files
   std::vector<std::string> tags;   // of every volume
+  std::vector<TagRule> tag_rules;  // further tags, by what the files say
   SeriesOptions series;
 };
 
@@ -51,12 +53,16 @@ using ImportProgress =
 // Converts one series and uploads its volumes. With `client` null nothing is sent. What the server
 // receives of an image is voxels, geometry, modality by its class, and as words: a display name "MR
 // 3f2a...", with the number of the volume where its series has several, and the tags patient-,
-// study- and series-<pseudonym>, besides options.tags. No text of the files is among it.
+// study- and series-<pseudonym>, besides options.tags and the words of options.tag_rules. No text
+// of the files is among it.
 //
 // The same files give the same volumes under the same request ids: importing again, after a cut or
 // at another time, makes nothing twice.
 ImportedSeries ImportSeries(const Series& series, const ImportOptions& options,
                             const Pseudonyms& pseudonyms, Client* client);
+
+// The tag "series-<pseudonym>" that all volumes of a series have.
+std::string SeriesTag(const Series& series, const Pseudonyms& pseudonyms);
 
 // The first failure of a series, converted or uploaded; OK if there is none. Refused instances are
 // no failure.

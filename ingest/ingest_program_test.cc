@@ -60,7 +60,7 @@ TEST_F(IngestProgramTest, WritesOneDicomFolderAPatient) {
 }
 
 TEST_F(IngestProgramTest, HelpShowsExamples) {
-  for (const char* verb : {"", "phantom", "import"}) {
+  for (const char* verb : {"", "phantom", "import", "fetch", "serve", "status"}) {
     const Outcome outcome = RunIngest(std::string(verb) + " --help");
     EXPECT_EQ(outcome.exit_code, 0);
     EXPECT_NE(outcome.output.find("  gvsl-ingest " + std::string(verb)), std::string::npos)
@@ -72,7 +72,9 @@ TEST_F(IngestProgramTest, BadUsageExitsWithTwo) {
   for (const char* arguments :
        {"", "nonsense", "phantom", "phantom --count 0 -o x", "phantom --size 1,2 -o x",
         "phantom --size 1,64,64 -o x", "phantom --spacing 0,1,1 -o x", "phantom --patient abc -o x",
-        "phantom -o x --unknown", "import", "import --threads -1 x"}) {
+        "phantom -o x --unknown", "import", "import --threads -1 x", "serve",
+        "serve --spool x --port 0", "fetch --study 1.2", "fetch --peer A@b:1",
+        "serve --spool x --ae_title SEVENTEENLETTERS1", "status"}) {
     const Outcome outcome = RunIngest(arguments);
     EXPECT_EQ(outcome.exit_code, 2) << arguments << "\n" << outcome.output;
     EXPECT_FALSE(outcome.output.empty()) << arguments;

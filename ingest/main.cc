@@ -3,8 +3,11 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "ingest/fetch_command.h"
 #include "ingest/import_command.h"
 #include "ingest/phantom_command.h"
+#include "ingest/serve_command.h"
+#include "ingest/status_command.h"
 
 namespace {
 
@@ -22,6 +25,9 @@ int main(int argc, char** argv) {
       "Exit codes: 0, 1 the request failed, 2 bad usage.");
   gvsl::Action action;
   gvsl::AddImportCommand(&app, &action);
+  gvsl::AddFetchCommand(&app, &action);
+  gvsl::AddServeCommand(&app, &action);
+  gvsl::AddStatusCommand(&app, &action);
   gvsl::AddPhantomCommand(&app, &action);
   try {
     app.parse(argc, argv);

@@ -136,6 +136,15 @@ class Ingest(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("no files", done.stderr)
 
+    def test_folders_without_a_dicom_file_are_an_error(self):
+        (self.folder / "notes").mkdir()
+        for name in ("a.txt", "b.txt"):
+            (self.folder / "notes" / name).write_text("not DICOM")
+        done = self.run_import("--dry_run", self.folder / "notes")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("none of the 2 files", done.stderr)
+        self.assertIn("NOT_DICOM", done.stdout)
+
     def test_the_key_is_secret_and_a_bad_one_is_refused(self):
         studies = self.phantoms(count=1)
         self.assertEqual(self.run_import("--dry_run", studies).returncode, 0)

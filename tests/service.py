@@ -22,13 +22,13 @@ def require_data():
     return DATA / "volumes"
 
 
-def until(condition, seconds=60):
-    """Waits for something to become true."""
+def until(condition, seconds=60, every=0.001):
+    """Waits for something to become true; looks again after `every` seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError("it did not happen in time")
-        time.sleep(0.001)
+        time.sleep(every)
 
 
 class Result:

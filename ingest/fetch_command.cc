@@ -1,0 +1,112 @@
+#include "ingest/fetch_command.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "client/progress.h"
+#include "ingest/dicom_fetch.h"
+#include "ingest/dicom_logging.h"
+#include "ingest/import_command.h"
+
+namespace gvsl {
+namespace {
+
+struct FetchArguments {
+  FetchOptions fetch;
+  UploadArguments upload;
+  std::string peer;
+  std::vector<std::string> studies;
+  bool dry_run = false, json = false;
+};
+
+// A folder for its owner alone, gone with this object: what is fetched names patients.
+class PrivateFolder {
+ public:
+  PrivateFolder()
+      : path_((std::filesystem::temp_directory_path() / "gvsl-ingest-XXXXXX").string()) {
+    if (mkdtemp(path_.data()) == nullptr) error_ = errno;
+  }
+  ~PrivateFolder() {
+    std::error_code ignored;
+    if (error_ == 0) std::filesystem::remove_all(path_, ignored);
+  }
+  PrivateFolder(const PrivateFolder&) = delete;
+  PrivateFolder& operator=(const PrivateFolder&) = delete;
+  absl::Status status() const {
+    if (error_ == 0) return absl::OkStatus();
+    return absl::UnavailableError(absl::StrCat("cannot make ", path_, ": ", std::strerror(error_)));
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  int error_ = 0;
+};
+
+absl::Status Fetch(FetchArguments arguments) {
+  SilenceDicomLog();
+  const absl::StatusOr<DicomPeer> peer = ParseDicomPeer(arguments.peer);
+  if (!peer.ok()) return peer.status();
+  arguments.fetch.peer = *peer;
+  const PrivateFolder folder;
+  if (!folder.status().ok()) return folder.status();
+  absl::Status first;
+  int64_t instances = 0;
+  {
+    ProgressBar bar("fetching", "instances");
+    for (const std::string& study : arguments.studies) {
+      const std::string inside =
+          absl::StrCat(folder.path(), "/", arguments.upload.import.paths.size());
+      std::error_code error;
+      std::filesystem::create_directory(inside, error);
+      arguments.upload.import.paths.push_back(inside);
+      const FetchedStudy came = FetchStudy(arguments.fetch, study, inside, [&](int64_t count) {
+        bar.Update(instances + count, instances + count);
+      });
+      instances += came.instances;
+      if (came.status.ok()) continue;
+      std::fprintf(stderr, "gvsl-ingest: %s\n", std::string(came.status.message()).c_str());
+      if (first.ok()) first = came.status;
+    }
+  }
+  // What came is of use also where something lacks.
+  if (first.ok() || instances > 0) {
+    const absl::Status imported =
+        ImportAndReport(arguments.upload, arguments.dry_run, arguments.json);
+    if (first.ok()) return imported;
+  }
+  return absl::Status(first.code(), "not everything could be fetched, as told above");
+}
+
+}  // namespace
+
+void AddFetchCommand(CLI::App* app, Action* action) {
+  auto arguments = std::make_shared<FetchArguments>();
+  CLI::App* verb = app->add_subcommand(
+      "fetch", "Get studies from an archive by C-GET, and import their CT, MR and PET series");
+  verb->add_option("--peer", arguments->peer, "the archive, as AET@HOST:PORT")->required();
+  verb->add_option("--study", arguments->studies, "Study Instance UID; may be given several times")
+      ->required();
+  verb->add_option("--ae_title", arguments->fetch.ae_title, "ours, as the archive knows it")
+      ->capture_default_str();
+  AddTlsOptions(verb, &arguments->fetch.tls);
+  AddUploadOptions(verb, &arguments->upload);
+  verb->add_flag("--dry_run", arguments->dry_run, "fetch and make the volumes, upload nothing");
+  verb->add_flag("--json", arguments->json, "print one JSON document, as import does");
+  verb->footer(
+      "What is fetched lies in a private folder in $TMPDIR until it is imported.\n\n"
+      "Example:\n"
+      "  gvsl-ingest fetch --peer PACS@10.0.0.7:104 --study 1.2.840.113619.2.55.3");
+  verb->callback([arguments, action] { *action = [arguments] { return Fetch(*arguments); }; });
+}
+
+}  // namespace gvsl

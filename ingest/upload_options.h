@@ -1,0 +1,37 @@
+// Options that several verbs have: of uploads (where to, under which pseudonyms, with which tags)
+// and of TLS.
+#ifndef GVSL_INGEST_UPLOAD_OPTIONS_H_
+#define GVSL_INGEST_UPLOAD_OPTIONS_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "client/client.h"
+#include "ingest/dicom_tls.h"
+#include "ingest/importer.h"
+#include "ingest/pseudonym.h"
+
+namespace CLI {
+class App;
+}
+
+namespace gvsl {
+
+struct UploadArguments {
+  ImportOptions import;
+  ClientOptions client;
+  std::string key_file, tag_rules_file;
+};
+
+// Adds --server, --key_file, --tag, --tag_rules, --split_at_gaps and --threads to a verb.
+void AddUploadOptions(CLI::App* verb, UploadArguments* arguments);
+
+// Adds --tls_key, --tls_certificate and --tls_trusted to a verb that opens or takes associations.
+void AddTlsOptions(CLI::App* verb, DicomTlsOptions* tls);
+
+// Reads the files that the options name: the rules into arguments.import, and the key.
+absl::StatusOr<Pseudonyms> ReadUploadFiles(UploadArguments& arguments);
+
+}  // namespace gvsl
+
+#endif  // GVSL_INGEST_UPLOAD_OPTIONS_H_
