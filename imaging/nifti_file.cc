@@ -38,8 +38,10 @@ struct CloseGzip {
 };
 using GzipFile = std::unique_ptr<gzFile_s, CloseGzip>;
 
+enum class Content { kVolume, kVectors };
+
 // What niftilib would mend in silence (a zero size becomes 1) or refuse without a reason.
-absl::Status CheckSizes(const int64_t (&dim)[8]) {
+absl::Status CheckSizes(const int64_t (&dim)[8], Content content) {
   if (dim[0] < 1 || dim[0] > 7) {
     return absl::InvalidArgumentError(
         absl::StrCat("dim[0]: ", dim[0], " dimensions; the header is damaged"));
@@ -49,6 +51,13 @@ absl::Status CheckSizes(const int64_t (&dim)[8]) {
       return absl::InvalidArgumentError(
           absl::StrCat("dim[", axis, "]: ", dim[axis], " voxels; there is nothing to read"));
     }
+  }
+  if (content == Content::kVectors) {
+    if (dim[0] == 5 && dim[4] == 1 && dim[5] == 3) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        "no displacement field: its header must be 5D, columns x rows x slices x 1 x 3");
+  }
+  for (int64_t axis = 1; axis <= dim[0]; ++axis) {
     if (axis > 3 && dim[axis] > 1) {
       return absl::InvalidArgumentError(absl::StrCat(
           dim[0], "D data (", dim[axis], " along axis ", axis,
@@ -93,7 +102,7 @@ absl::StatusOr<StoredType> TypeOf(int datatype) {
 // Fields of either version of the header, which differ in their types alone.
 template <typename Header>
 absl::StatusOr<NiftiImage> ImageOf(Header header, int version, const std::string& path,
-                                   nifti_image* (*convert)(Header, const char*)) {
+                                   Content content, nifti_image* (*convert)(Header, const char*)) {
   if (header.magic[1] != '+') {
     return absl::InvalidArgumentError(
         "an Analyze file or a header with its voxels in another file; convert it to one .nii");
@@ -102,7 +111,7 @@ absl::StatusOr<NiftiImage> ImageOf(Header header, int version, const std::string
   if (native.sizeof_hdr != static_cast<int>(sizeof(Header))) swap_nifti_header(&native, version);
   int64_t dim[8];
   std::copy(native.dim, native.dim + 8, dim);
-  if (absl::Status status = CheckSizes(dim); !status.ok()) return status;
+  if (absl::Status status = CheckSizes(dim, content); !status.ok()) return status;
   if (auto stored = TypeOf(native.datatype); !stored.ok()) return stored.status();
   NiftiImage image(convert(header, path.c_str()));
   const double offset = static_cast<double>(native.vox_offset);
@@ -115,17 +124,19 @@ absl::StatusOr<NiftiImage> ImageOf(Header header, int version, const std::string
   return image;
 }
 
-absl::StatusOr<NiftiImage> ReadHeader(const std::string& path) {
+absl::StatusOr<NiftiImage> ReadHeader(const std::string& path, Content content) {
   static const int quiet = (nifti_set_debug_level(0), 0);
   int version = quiet;
   // The header alone: no extension is parsed, no voxel read.
   std::unique_ptr<void, decltype(&std::free)> raw(nifti_read_header(path.c_str(), &version, 0),
                                                   std::free);
   if (raw != nullptr && (version == 0 || version == 1)) {
-    return ImageOf(*static_cast<nifti_1_header*>(raw.get()), 1, path, nifti_convert_n1hdr2nim);
+    return ImageOf(*static_cast<nifti_1_header*>(raw.get()), 1, path, content,
+                   nifti_convert_n1hdr2nim);
   }
   if (raw != nullptr && version == 2) {
-    return ImageOf(*static_cast<nifti_2_header*>(raw.get()), 2, path, nifti_convert_n2hdr2nim);
+    return ImageOf(*static_cast<nifti_2_header*>(raw.get()), 2, path, content,
+                   nifti_convert_n2hdr2nim);
   }
   return absl::InvalidArgumentError("not a NIfTI file");
 }
@@ -233,7 +244,7 @@ absl::StatusOr<Volume> ReadNifti(const std::string& path, const ReadOptions& opt
   // niftilib does not tell a broken gzip stream from a file of another kind.
   uint8_t start[sizeof(nifti_1_header)];
   if (auto got = ReadBytes(file.get(), start, sizeof(start)); !got.ok()) return got.status();
-  auto image = ReadHeader(path);
+  auto image = ReadHeader(path, Content::kVolume);
   if (!image.ok()) return image.status();
   auto stored = TypeOf((*image)->datatype);
   if (!stored.ok()) return stored.status();
@@ -263,13 +274,12 @@ absl::StatusOr<Volume> ReadNifti(const std::string& path, const ReadOptions& opt
   return volume;
 }
 
-absl::StatusOr<std::string> NiftiHeader(const Grid& grid, VoxelType type, VolumeKind kind,
-                                        int64_t channels) {
-  static constexpr int kDatatypes[] = {NIFTI_TYPE_UINT8, NIFTI_TYPE_INT16, NIFTI_TYPE_UINT16,
-                                       NIFTI_TYPE_INT32, NIFTI_TYPE_FLOAT32};
-  const int64_t dims[8] = {
-      channels > 1 ? 4 : 3, grid.size[0], grid.size[1], grid.size[2], channels, 1, 1, 1};
-  NiftiImage image(nifti_make_new_nim(dims, kDatatypes[static_cast<int>(type)], 0));
+namespace {
+
+// A header (and the gap behind it) of these dimensions; dim[1..3] are those of the grid.
+absl::StatusOr<std::string> HeaderOf(const Grid& grid, const int64_t (&dims)[8], int datatype,
+                                     int intent) {
+  NiftiImage image(nifti_make_new_nim(dims, datatype, 0));
   if (image == nullptr) return absl::ResourceExhaustedError("no memory for a NIfTI header");
   nifti_dmat44 ras = {};
   for (int r = 0; r < 3; ++r) {
@@ -288,7 +298,7 @@ absl::StatusOr<std::string> NiftiHeader(const Grid& grid, VoxelType type, Volume
   image->dy = grid.spacing_mm[1];
   image->dz = grid.spacing_mm[2];
   image->xyz_units = NIFTI_UNITS_MM;
-  if (kind == VolumeKind::kLabels) image->intent_code = NIFTI_INTENT_LABEL;
+  image->intent_code = intent;
 
   // NIfTI-1 counts voxels in 16 bits.
   const bool version2 = std::max({grid.size[0], grid.size[1], grid.size[2]}) > 32767;
@@ -307,29 +317,114 @@ absl::StatusOr<std::string> NiftiHeader(const Grid& grid, VoxelType type, Volume
   return header;
 }
 
-absl::Status WriteNifti(const Volume& volume, bool compressed, OutputFile& file) {
-  auto header = NiftiHeader(volume.grid(), volume.type(), volume.kind(), 1);
-  if (!header.ok()) return header.status();
+// A header and the bytes behind it.
+absl::Status WriteBytes(const std::string& header, const uint8_t* bytes, size_t count,
+                        bool compressed, OutputFile& file) {
   if (!compressed) {
-    absl::Status status = file.Write(header->data(), header->size(), 0);
+    absl::Status status = file.Write(header.data(), header.size(), 0);
     if (!status.ok()) return status;
-    return file.Write(volume.bytes(), volume.byte_count(), static_cast<int64_t>(header->size()));
+    return file.Write(bytes, count, static_cast<int64_t>(header.size()));
   }
   // Level 3: a CT shrinks nearly as much as at 6, in a third of the time.
   gzFile packed = gzopen(file.aside().c_str(), "wb3");
   if (packed == nullptr) return file.Failed(errno);
   gzbuffer(packed, kGzipBufferBytes);
-  bool good = gzwrite(packed, header->data(), static_cast<unsigned>(header->size())) ==
-              static_cast<int>(header->size());
+  bool good = gzwrite(packed, header.data(), static_cast<unsigned>(header.size())) ==
+              static_cast<int>(header.size());
   const size_t step = size_t{1} << 24;
-  for (size_t at = 0; good && at < volume.byte_count(); at += step) {
-    const unsigned count = static_cast<unsigned>(std::min(step, volume.byte_count() - at));
-    good = gzwrite(packed, volume.bytes() + at, count) == static_cast<int>(count);
+  for (size_t at = 0; good && at < count; at += step) {
+    const unsigned part = static_cast<unsigned>(std::min(step, count - at));
+    good = gzwrite(packed, bytes + at, part) == static_cast<int>(part);
   }
   const int error = errno;
   const bool closed = gzclose(packed) == Z_OK;
   if (!good) return file.Failed(error);
   return closed ? absl::OkStatus() : file.Failed(errno);
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> NiftiHeader(const Grid& grid, VoxelType type, VolumeKind kind,
+                                        int64_t channels) {
+  static constexpr int kDatatypes[] = {NIFTI_TYPE_UINT8, NIFTI_TYPE_INT16, NIFTI_TYPE_UINT16,
+                                       NIFTI_TYPE_INT32, NIFTI_TYPE_FLOAT32};
+  const int64_t dims[8] = {
+      channels > 1 ? 4 : 3, grid.size[0], grid.size[1], grid.size[2], channels, 1, 1, 1};
+  return HeaderOf(grid, dims, kDatatypes[static_cast<int>(type)],
+                  kind == VolumeKind::kLabels ? NIFTI_INTENT_LABEL : NIFTI_INTENT_NONE);
+}
+
+absl::Status WriteNifti(const Volume& volume, bool compressed, OutputFile& file) {
+  auto header = NiftiHeader(volume.grid(), volume.type(), volume.kind(), 1);
+  if (!header.ok()) return header.status();
+  return WriteBytes(*header, volume.bytes(), volume.byte_count(), compressed, file);
+}
+
+absl::Status WriteNiftiVectors(const NiftiVectors& vectors, VectorLayout layout, bool compressed,
+                               OutputFile& file) {
+  const auto& size = vectors.grid.size;
+  const bool field = layout == VectorLayout::kDisplacementField;
+  const int64_t dims[8] = {field ? 5 : 4, size[0],       size[1], size[2],
+                           field ? 1 : 3, field ? 3 : 1, 1,       1};
+  auto header = HeaderOf(vectors.grid, dims, NIFTI_TYPE_FLOAT32,
+                         field ? NIFTI_INTENT_VECTOR : NIFTI_INTENT_NONE);
+  if (!header.ok()) return header.status();
+  return WriteBytes(*header, reinterpret_cast<const uint8_t*>(vectors.values.data()),
+                    vectors.values.size() * sizeof(float), compressed, file);
+}
+
+absl::StatusOr<NiftiVectors> ReadNiftiVectors(const std::string& path) {
+  if (struct stat about = {}; stat(path.c_str(), &about) != 0) {
+    return absl::NotFoundError(std::strerror(errno));
+  }
+  auto image = ReadHeader(path, Content::kVectors);
+  if (!image.ok()) return image.status();
+  const int type = (*image)->datatype;
+  if ((*image)->intent_code != NIFTI_INTENT_VECTOR ||
+      (type != NIFTI_TYPE_FLOAT32 && type != NIFTI_TYPE_FLOAT64)) {
+    return absl::InvalidArgumentError(
+        "no displacement field: its intent must be 1007 (vector), its values float32 or float64");
+  }
+  auto grid = GridOf(**image);
+  if (!grid.ok()) return grid.status();
+  NiftiVectors vectors;
+  vectors.grid = *grid;
+  const auto count = static_cast<size_t>(3 * grid->voxel_count());
+  const auto bytes = static_cast<int64_t>(count) * (type == NIFTI_TYPE_FLOAT32 ? 4 : 8);
+  struct stat about = {};
+  stat(path.c_str(), &about);
+  GzipFile file(gzopen(path.c_str(), "rb"));
+  if (file == nullptr) return absl::NotFoundError(std::strerror(errno));
+  gzbuffer(file.get(), kGzipBufferBytes);
+  const int64_t most = about.st_size * (gzdirect(file.get()) == 0 ? kMaxDeflateRatio : 1);
+  const int64_t offset = (*image)->iname_offset;
+  if (offset > most || bytes > most - offset || gzseek(file.get(), offset, SEEK_SET) != offset) {
+    return Truncated(bytes, std::max<int64_t>(most - offset, 0));
+  }
+  std::vector<uint8_t> raw(static_cast<size_t>(bytes));
+  auto got = ReadBytes(file.get(), raw.data(), bytes);
+  if (!got.ok()) return got.status();
+  if (*got < bytes) return Truncated(bytes, *got);
+  if ((*image)->byteorder != nifti_short_order()) {
+    nifti_swap_Nbytes(static_cast<int64_t>(count),
+                      static_cast<int>(bytes / static_cast<int64_t>(count)), raw.data());
+  }
+  vectors.values.resize(count);
+  for (size_t i = 0; i < count; ++i) {
+    double value = 0;
+    if (type == NIFTI_TYPE_FLOAT32) {
+      float single;
+      std::memcpy(&single, raw.data() + 4 * i, 4);
+      value = single;
+    } else {
+      std::memcpy(&value, raw.data() + 8 * i, 8);
+    }
+    if (!std::isfinite(value)) {
+      return absl::InvalidArgumentError(absl::StrCat("value ", i, " is NaN or infinite"));
+    }
+    vectors.values[i] = static_cast<float>(value);
+  }
+  return vectors;
 }
 
 }  // namespace gvsl

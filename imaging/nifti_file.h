@@ -3,6 +3,7 @@
 #define GVSL_IMAGING_NIFTI_FILE_H_
 
 #include <string>
+#include <vector>
 
 #include "imaging/image_file.h"
 #include "imaging/output_file.h"
@@ -17,6 +18,20 @@ absl::StatusOr<std::string> NiftiHeader(const Grid& grid, VoxelType type, Volume
 
 // Writes into `file` (the caller commits); gzip when `compressed`.
 absl::Status WriteNifti(const Volume& volume, bool compressed, OutputFile& file);
+
+// Three numbers a voxel, one component after the other: [component][slice][row][column].
+struct NiftiVectors {
+  Grid grid;
+  std::vector<float> values;
+};
+enum class VectorLayout {
+  kDisplacementField,  // 5D [x, y, z, 1, 3], intent 1007: the values are in LPS mm
+  kPlain,              // 4D [x, y, z, 3], no intent
+};
+absl::Status WriteNiftiVectors(const NiftiVectors& vectors, VectorLayout layout, bool compressed,
+                               OutputFile& file);
+// Of kDisplacementField, float32 or float64. Errors as ReadVolume.
+absl::StatusOr<NiftiVectors> ReadNiftiVectors(const std::string& path);
 
 }  // namespace gvsl
 

@@ -1,0 +1,170 @@
+#include "model/registration_verdict.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "imaging/parallel.h"
+#include "model/instance_optimisation.h"
+
+namespace gvsl {
+namespace {
+
+// What decides (docs/registration.md tells how they were found).
+constexpr double kFailedOverlapPercent = 10, kDoubtfulOverlapPercent = 50;
+constexpr double kFailedLocalNcc = 0.12, kDoubtfulLocalNcc = 0.25;
+constexpr double kFailedFoldingPercent = 5, kDoubtfulFoldingPercent = 1;
+constexpr double kFailedScale = 3, kDoubtfulScale = 1.7;  // of volume, either way
+constexpr double kFailedLoss = 0.02;                      // of local NCC against before
+constexpr double kDoubtfulConsistencyMm = 3;
+
+std::string Shown(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.3g", value);
+  return text;
+}
+
+}  // namespace
+
+const char* QualityName(RegistrationQuality quality) {
+  switch (quality) {
+    case RegistrationQuality::kGood:
+      return "GOOD";
+    case RegistrationQuality::kDoubtful:
+      return "DOUBTFUL";
+    case RegistrationQuality::kFailed:
+      break;
+  }
+  return "FAILED";
+}
+
+AlignmentFigures FiguresOf(const LevelImage& fixed, const LevelImage& moving,
+                           const SpatialMap& fixed_to_moving) {
+  const Points points = MappedPoints(fixed.grid, moving.grid, fixed_to_moving);
+  const std::vector<uint8_t> cells = CountedCells(moving);
+  double counted = 0, n = 0, sa = 0, sb = 0, saa = 0, sbb = 0, sab = 0;
+  const int64_t sy = moving.grid.size[0], sz = sy * moving.grid.size[1];
+  for (int64_t i = 0; i < fixed.grid.voxel_count(); ++i) {
+    if (fixed.counted[i] == 0) continue;
+    ++counted;
+    SampleCell cell;
+    if (!FindSampleCell(moving.grid.size, points[0][i], points[1][i], points[2][i], cell) ||
+        cells[cell.base] == 0) {
+      continue;
+    }
+    double b = 0;
+    for (int corner = 0; corner < 8; ++corner) {
+      double weight = 1;
+      for (int k = 0; k < 3; ++k) weight *= corner >> k & 1 ? cell.upper[k] : 1 - cell.upper[k];
+      b += weight *
+           moving.values[cell.base + (corner & 1) + (corner >> 1 & 1) * sy + (corner >> 2) * sz];
+    }
+    const double a = fixed.values[i];
+    ++n;
+    sa += a;
+    sb += b;
+    saa += a * a;
+    sbb += b * b;
+    sab += a * b;
+  }
+  AlignmentFigures figures;
+  if (n == 0) return figures;
+  figures.overlap_percent = 100 * n / counted;
+  const double variance_a = saa / n - sa * sa / n / n, variance_b = sbb / n - sb * sb / n / n;
+  if (variance_a > 0 && variance_b > 0) {
+    figures.ncc = (sab / n - sa * sb / n / n) / std::sqrt(variance_a * variance_b);
+  }
+  Points gradient;
+  for (auto& axis : gradient) axis.assign(points[0].size(), 0.0f);
+  figures.local_ncc = MakeLocalCorrelationMetric(fixed, moving)->Evaluate(points, 0, gradient);
+  return figures;
+}
+
+double FeatureResidual(const LevelImage& fixed, const LevelImage& moving,
+                       const SpatialMap& fixed_to_moving) {
+  const Points points = MappedPoints(fixed.grid, moving.grid, fixed_to_moving);
+  Points gradient;
+  for (auto& axis : gradient) axis.assign(points[0].size(), 0.0f);
+  return 2 * (1 - MakeDescriptorMetric(fixed, moving)->Evaluate(points, 0, gradient));
+}
+
+double InverseConsistencyMm(const Grid& fixed, const Grid& moving,
+                            const SpatialMap& fixed_to_moving, const SpatialMap& moving_to_fixed) {
+  const PointMapper forth(fixed_to_moving), back(moving_to_fixed);
+  const AffineMap to_physical = IndexToPhysicalMap(fixed), to_index = PhysicalToIndexMap(moving);
+  std::vector<std::array<double, 2>> slices(static_cast<size_t>(fixed.size[2]));
+  ParallelFor(fixed.size[2], 0, [&](int64_t begin, int64_t end) {
+    for (int64_t z = begin; z < end; ++z) {
+      auto& [sum, count] = slices[z];
+      for (int64_t i = 0; i < fixed.size[0] * fixed.size[1]; ++i) {
+        const Vec3 start =
+            to_physical.Apply({static_cast<double>(i % fixed.size[0]),
+                               static_cast<double>(i / fixed.size[0]), static_cast<double>(z)});
+        const Vec3 there = forth(start), index = to_index.Apply(there);
+        bool shown = true;
+        for (int r = 0; r < 3; ++r) {
+          shown = shown && index[r] >= 0 && index[r] <= static_cast<double>(moving.size[r] - 1);
+        }
+        if (!shown) continue;
+        const Vec3 end_mm = back(there);
+        sum += std::hypot(end_mm[0] - start[0], end_mm[1] - start[1], end_mm[2] - start[2]);
+        ++count;
+      }
+    }
+  });
+  double sum = 0, count = 0;
+  for (const auto& slice : slices) {
+    sum += slice[0];
+    count += slice[1];
+  }
+  return sum / std::max(1.0, count);
+}
+
+void Judge(const AffineMap& fixed_to_moving, RegistrationVerdict& verdict) {
+  const double scale = Determinant(fixed_to_moving.matrix);
+  const double change = scale > 0 ? std::max(scale, 1 / scale) : 1e9;
+  const auto is = [&](RegistrationQuality quality, const std::string& reason) {
+    verdict.quality = quality;
+    verdict.reason = reason;
+  };
+  const std::string overlap = absl::StrCat("only ", Shown(verdict.overlap_percent),
+                                           " % of the fixed volume is shown in "
+                                           "the moving one");
+  const std::string local =
+      absl::StrCat("local correlation after alignment is ", Shown(verdict.local_ncc_after));
+  const std::string folds = absl::StrCat(
+      "the map folds at ", Shown(verdict.jacobian.non_positive_percent), " % of voxels");
+  const std::string size =
+      absl::StrCat("the affine part changes volumes by a factor of ", Shown(scale));
+  const auto failed = RegistrationQuality::kFailed, doubtful = RegistrationQuality::kDoubtful;
+  if (verdict.overlap_percent < kFailedOverlapPercent) return is(failed, overlap);
+  if (verdict.local_ncc_after < kFailedLocalNcc) {
+    return is(failed, absl::StrCat(local, "; below ", kFailedLocalNcc,
+                                   " the images do not show "
+                                   "the same"));
+  }
+  if (verdict.local_ncc_after < verdict.local_ncc_before - kFailedLoss) {
+    return is(failed,
+              absl::StrCat(local, ", less than before (", Shown(verdict.local_ncc_before), ")"));
+  }
+  if (verdict.jacobian.non_positive_percent > kFailedFoldingPercent) return is(failed, folds);
+  if (change > kFailedScale) return is(failed, size);
+  if (verdict.overlap_percent < kDoubtfulOverlapPercent) return is(doubtful, overlap);
+  if (verdict.local_ncc_after < kDoubtfulLocalNcc) {
+    return is(doubtful, absl::StrCat(local, ", below ", kDoubtfulLocalNcc));
+  }
+  if (verdict.jacobian.non_positive_percent > kDoubtfulFoldingPercent) return is(doubtful, folds);
+  if (change > kDoubtfulScale) return is(doubtful, size);
+  if (verdict.inverse_consistency_mm.value_or(0) > kDoubtfulConsistencyMm) {
+    return is(doubtful, absl::StrCat("forth and back ends ", Shown(*verdict.inverse_consistency_mm),
+                                     " mm off on average"));
+  }
+  is(RegistrationQuality::kGood,
+     absl::StrCat(local, " (", Shown(verdict.local_ncc_before), " before), ",
+                  Shown(verdict.jacobian.non_positive_percent), " % folding, ",
+                  Shown(verdict.overlap_percent), " % overlap"));
+}
+
+}  // namespace gvsl
