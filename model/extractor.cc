@@ -18,6 +18,7 @@
 #include "imaging/status_reason.h"
 #include "model/cpu_kernels.h"
 #include "model/dense_sweep.h"
+#include "model/network.h"
 #include "model/preprocessor.h"
 #include "model/state.h"
 #include "model/unet_engine.h"
@@ -68,6 +69,8 @@ struct Extractor::Impl {
   StateDict state;  // kept where another engine may be made of it
   at::Device device = at::kCPU;
   std::unique_ptr<UNetEngine> engine, half_engine;
+  std::string path;
+  std::shared_ptr<GvslNetworkImpl> network;  // with its heads, for registration
 
   // bf16 on CUDA only, prepared when first asked for.
   UNetEngine& EngineFor(const WindowOptions& options) {
@@ -188,6 +191,10 @@ int64_t Extractor::memory_bytes() const {
   for (const auto* engine : {impl_->engine.get(), impl_->half_engine.get()}) {
     if (engine != nullptr) bytes += engine->weight_bytes();
   }
+  if (impl_->network != nullptr) {
+    for (const auto& tensor : impl_->network->parameters())
+      bytes += static_cast<int64_t>(tensor.nbytes());
+  }
   return bytes;
 }
 
@@ -202,6 +209,7 @@ absl::StatusOr<std::unique_ptr<Extractor>> Extractor::Load(const std::string& sa
     Impl& impl = *extractor->impl_;
     impl.info = InfoOf(*model);
     impl.device = at::Device(*device);
+    impl.path = safetensors_path;
     impl.engine =
         std::make_unique<UNetEngine>(model->state, impl.info.card.widths, impl.device, at::kFloat);
     if (impl.device.is_cuda()) impl.state = std::move(model->state);
@@ -286,6 +294,25 @@ absl::StatusOr<std::vector<LabelFeature>> Extractor::Pool(
   return Impl::Guarded([&] {
     return impl_->Pool(volume, labels, Resolved(Within(options, memory_bytes)), cancelled,
                        memory_bytes, max_labels);
+  });
+}
+
+absl::StatusOr<Registration> Extractor::Register(const RegistrationInput& input,
+                                                 const RegistrationOptions& options,
+                                                 const RegistrationWatch& watch) {
+  return Impl::Guarded([&]() -> absl::StatusOr<Registration> {
+    const bool needed = options.use_network || options.metric.features > 0;
+    if (needed && impl_->network == nullptr) {
+      auto model = LoadModel(impl_->path);
+      if (!model.ok()) return model.status();
+      auto network = std::make_shared<GvslNetworkImpl>(impl_->info.card);
+      if (absl::Status status = network->LoadState(model->state); !status.ok()) return status;
+      network->to(impl_->device);
+      network->eval();
+      impl_->network = std::move(network);
+    }
+    return gvsl::Register(input, impl_->info.card, needed ? impl_->network.get() : nullptr, options,
+                          watch);
   });
 }
 

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "imaging/volume.h"
 #include "model/model_file.h"
+#include "model/registration.h"
 
 namespace gvsl {
 
@@ -124,6 +125,12 @@ class Extractor {
                                                  const CancelFunction& cancelled,
                                                  int64_t memory_bytes = 0,
                                                  int64_t max_labels = 4096);
+
+  // Register (model/registration.h) with this model's card, and its network where the options ask
+  // for it, which is read from the file when first needed and then stays.
+  absl::StatusOr<Registration> Register(const RegistrationInput& input,
+                                        const RegistrationOptions& options,
+                                        const RegistrationWatch& watch);
 
  private:
   Extractor();

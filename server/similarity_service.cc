@@ -1,17 +1,73 @@
 #include "server/similarity_service.h"
 
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "imaging/status_reason.h"
+#include "server/chunks.h"
 #include "server/embedder.h"
 #include "server/engine_call.h"
+#include "server/model_registry.h"
+#include "server/names.h"
+#include "server/registration_calls.h"
+#include "server/registration_maps.h"
 #include "server/streams.h"
 #include "server/volume_query.h"
 
 namespace gvsl {
 namespace {
 
-constexpr int kDefaultTopK = 10, kMostTopK = 1000;
+constexpr int kDefaultTopK = 10, kMostTopK = 1000, kMostRerank = 50;
+constexpr int kRerankSteps = 30;
+constexpr int64_t kRerankVoxels = 131072;
 static_assert(kMostTopK + 1 <= static_cast<int>(EmbeddingStore::kMostKeys));
+
+double ScoreOf(const RegistrationVerdict& verdict, const v1::ServerConfig::RerankWeights& weights) {
+  double score =
+      weights.ncc() * verdict.ncc_after - weights.deformation() * verdict.deformation_energy;
+  if (verdict.feature_residual_after)
+    score += weights.features() * (1 - *verdict.feature_residual_after);
+  return score;
+}
+
+// Registers the first hits to the query and puts them into the order of what comes out.
+absl::Status Rerank(ServerState& state, const StoredModel& model, const StoredVolume& query,
+                    const v1::SearchVolumesRequest& request, const CancelFunction& cancelled,
+                    v1::SearchVolumesResponse* response) {
+  v1::RegistrationOptions options = request.rerank_options();
+  if (!options.has_refine_steps()) options.set_refine_steps(kRerankSteps);
+  if (options.max_voxels() == 0) options.set_max_voxels(kRerankVoxels);
+  auto& hits = *response->mutable_hits();
+  const int count = std::min(request.rerank(), hits.size());
+  for (int i = 0; i < count; ++i) {
+    auto stored = state.metadata->GetVolume(hits[i].volume());
+    absl::StatusOr<RegistrationVerdict> verdict = stored.status();
+    if (stored.ok())
+      verdict = CompareAligned(state, model, query, *stored, options, cancelled, i > 0);
+    // What is wrong with one hit alone (constant, too small, deleted since) is its verdict.
+    const std::string words(verdict.status().message());
+    if (!verdict.ok() && (absl::IsNotFound(verdict.status()) || words.rfind("moving: ", 0) == 0)) {
+      verdict = RegistrationVerdict();
+      verdict->reason = words;
+    }
+    if (!verdict.ok()) return verdict.status();
+    auto& aligned = *hits[i].mutable_aligned();
+    aligned.set_score(ScoreOf(*verdict, state.config.rerank_weights()));
+    *aligned.mutable_verdict() = ToProto(*verdict);
+  }
+  const auto failed = [](const v1::SearchHit& hit) {
+    return hit.aligned().verdict().quality() == v1::RegistrationVerdict::FAILED;
+  };
+  std::stable_sort(hits.begin(), hits.begin() + count,
+                   [&](const v1::SearchHit& a, const v1::SearchHit& b) {
+                     return std::pair(failed(a), -a.aligned().score()) <
+                            std::pair(failed(b), -b.aligned().score());
+                   });
+  return absl::OkStatus();
+}
 
 absl::Status Search(ServerState& state, const v1::SearchVolumesRequest& request,
                     const CancelFunction& cancelled, v1::SearchVolumesResponse* response) {
@@ -19,6 +75,10 @@ absl::Status Search(ServerState& state, const v1::SearchVolumesRequest& request,
   if (top_k < 1 || top_k > kMostTopK) {
     return absl::InvalidArgumentError(absl::StrCat("top_k: ", request.top_k(), " must lie in 1 to ",
                                                    kMostTopK, ", or be 0 for ", kDefaultTopK));
+  }
+  if (request.rerank() < 0 || request.rerank() > kMostRerank) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rerank: ", request.rerank(), " must lie in 0 to ", kMostRerank));
   }
   // A wrong filter is told before the device computes anything.
   if (auto filter = ParseVolumeFilter(request.filter()); !filter.ok()) return filter.status();
@@ -29,8 +89,8 @@ absl::Status Search(ServerState& state, const v1::SearchVolumesRequest& request,
   auto query = EmbeddingOf(state, *model, *volume, cancelled);
   if (!query.ok()) return query.status();
   const std::string& fingerprint = model->model.identity().fingerprint();
-  auto answer =
-      state.embeddings->Search(fingerprint, *query, top_k, request.filter(), volume->volume.name());
+  auto answer = state.embeddings->Search(fingerprint, *query, std::max(top_k, request.rerank()),
+                                         request.filter(), volume->volume.name());
   if (!answer.ok()) return answer.status();
   if (answer->candidates == 0) {
     auto embedded = state.embeddings->store().Count(fingerprint);
@@ -51,6 +111,12 @@ absl::Status Search(ServerState& state, const v1::SearchVolumesRequest& request,
     hit->set_modality(std::move(found.volume.modality));
     hit->set_global_similarity(found.similarity);
   }
+  if (request.rerank() > 0) {
+    absl::Status status = Rerank(state, *model, *volume, request, cancelled, response);
+    if (!status.ok()) return status;
+  }
+  if (response->hits_size() > top_k)
+    response->mutable_hits()->DeleteSubrange(top_k, response->hits_size() - top_k);
   *response->mutable_model() = model->model.identity();
   response->set_candidate_count(answer->candidates);
   response->set_exact(answer->exact);
@@ -87,6 +153,40 @@ absl::Status Backfill(ServerState& state, const v1::BackfillEmbeddingsRequest& r
                       });
 }
 
+absl::Status Register(ServerState& state, const v1::RegisterVolumesRequest& request,
+                      const CancelFunction& cancelled,
+                      StreamWriter<v1::RegisterVolumesResponse>& stream) {
+  v1::RegisterVolumesResponse message;
+  bool holds_device = false;
+  auto made = MakeRegistration(state, request, cancelled,
+                               [&](const v1::RegisterVolumesResponse::Progress& progress) {
+                                 if (!std::exchange(holds_device, true)) stream.HoldDevice();
+                                 *message.mutable_progress() = progress;
+                                 return stream.Write(message);
+                               });
+  stream.ReleaseDevice();
+  if (!made.ok()) return made.status();
+  *message.mutable_registration() = *std::move(made);
+  return stream.Write(message);
+}
+
+absl::Status Download(ServerState& state, const v1::DownloadRegistrationFileRequest& request,
+                      StreamWriter<v1::DownloadRegistrationFileResponse>& stream) {
+  auto file = FileOf(state, request);
+  if (!file.ok()) return file.status();
+  // Its ending says the format.
+  const std::string path = absl::StrCat(state.ScratchPath(), "_", file->file_name);
+  std::error_code error;
+  const auto removed = absl::MakeCleanup([&] { std::filesystem::remove(path, error); });
+  if (absl::Status status = file->write(path); !status.ok()) return WithoutPaths(status, {path});
+  v1::DownloadRegistrationFileResponse response;
+  response.mutable_header()->set_file_name(file->file_name);
+  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(path, error));
+  response.mutable_header()->set_total_bytes(bytes);
+  if (absl::Status status = stream.Write(response); !status.ok()) return status;
+  return WithoutPaths(SendFile(path, 0, bytes, stream), {path});
+}
+
 }  // namespace
 
 grpc::ServerUnaryReactor* SimilarityServiceImpl::SearchVolumes(
@@ -102,6 +202,71 @@ grpc::ServerWriteReactor<v1::BackfillEmbeddingsResponse>* SimilarityServiceImpl:
   using Writer = StreamWriter<v1::BackfillEmbeddingsResponse>;
   return Writer::Start(context, state_.calls, [this, context, request = *request](Writer& stream) {
     return Backfill(state_, request, CancelledBy(context), stream);
+  });
+}
+
+grpc::ServerWriteReactor<v1::RegisterVolumesResponse>* SimilarityServiceImpl::RegisterVolumes(
+    grpc::CallbackServerContext* context, const v1::RegisterVolumesRequest* request) {
+  using Writer = StreamWriter<v1::RegisterVolumesResponse>;
+  return Writer::Start(context, state_.calls, [this, context, request = *request](Writer& stream) {
+    return Register(state_, request, CancelledBy(context), stream);
+  });
+}
+
+grpc::ServerUnaryReactor* SimilarityServiceImpl::GetRegistration(
+    grpc::CallbackServerContext* context, const v1::GetRegistrationRequest* request,
+    v1::Registration* response) {
+  return HandleUnary(context, state_.calls, [this, request, response]() -> absl::Status {
+    auto id = IdOf("registrations", request->name(), "name");
+    if (!id.ok()) return id.status();
+    auto stored = state_.registrations->Get(request->name());
+    if (stored.ok()) *response = std::move(stored->registration);
+    return stored.status();
+  });
+}
+
+grpc::ServerUnaryReactor* SimilarityServiceImpl::ListRegistrations(
+    grpc::CallbackServerContext* context, const v1::ListRegistrationsRequest* request,
+    v1::ListRegistrationsResponse* response) {
+  return HandleUnary(context, state_.calls, [this, request, response]() -> absl::Status {
+    auto page = state_.registrations->List(*request);
+    if (page.ok()) *response = *std::move(page);
+    return page.status();
+  });
+}
+
+grpc::ServerUnaryReactor* SimilarityServiceImpl::DeleteRegistration(
+    grpc::CallbackServerContext* context, const v1::DeleteRegistrationRequest* request,
+    google::protobuf::Empty*) {
+  return HandleUnary(context, state_.calls, [this, request]() -> absl::Status {
+    auto id = IdOf("registrations", request->name(), "name");
+    if (!id.ok()) return id.status();
+    return state_.RemoveBlob([&] { return state_.registrations->Delete(request->name()); });
+  });
+}
+
+grpc::ServerUnaryReactor* SimilarityServiceImpl::ApplyRegistration(
+    grpc::CallbackServerContext* context, const v1::ApplyRegistrationRequest* request,
+    v1::Volume* response) {
+  return HandleUnary(context, state_.calls, [this, request, response] {
+    return gvsl::ApplyRegistration(state_, *request, response);
+  });
+}
+
+grpc::ServerUnaryReactor* SimilarityServiceImpl::MatchPoints(grpc::CallbackServerContext* context,
+                                                             const v1::MatchPointsRequest* request,
+                                                             v1::MatchPointsResponse* response) {
+  return HandleUnary(context, state_.calls, [this, request, response] {
+    return gvsl::MatchPoints(state_, *request, response);
+  });
+}
+
+grpc::ServerWriteReactor<v1::DownloadRegistrationFileResponse>*
+SimilarityServiceImpl::DownloadRegistrationFile(
+    grpc::CallbackServerContext* context, const v1::DownloadRegistrationFileRequest* request) {
+  using Writer = StreamWriter<v1::DownloadRegistrationFileResponse>;
+  return Writer::Start(context, state_.calls, [this, request = *request](Writer& stream) {
+    return Download(state_, request, stream);
   });
 }
 

@@ -129,7 +129,7 @@ class Search(unittest.TestCase):
         name, = self.add([first], "CT", "--name", "the first")
         self.assertIn("embedded", self.service.must("embeddings", "backfill").out)
         shown = self.service.must("search", second, "--modality", "CT").out.splitlines()  # a file works alike
-        self.assertRegex(shown[1], rf"^1 +0\.\d+ +{name} +the first +CT$")
+        self.assertRegex(shown[1], rf"^1 +0\.\d+ +- +- +{name} +the first +CT$")
         self.assertRegex(shown[2], r"^each of 1 volumes, by models/")
 
 

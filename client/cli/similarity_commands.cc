@@ -16,9 +16,13 @@ constexpr char kFilterHelp[] =
 
 void PrintHits(const v1::SearchVolumesResponse& answer) {
   std::vector<std::vector<std::string>> rows = {
-      {"RANK", "COSINE", "VOLUME", "DISPLAY NAME", "MODALITY"}};
+      {"RANK", "COSINE", "ALIGNED", "QUALITY", "VOLUME", "DISPLAY NAME", "MODALITY"}};
   for (const auto& hit : answer.hits()) {
     rows.push_back({absl::StrCat(rows.size()), absl::StrFormat("%.6f", hit.global_similarity()),
+                    hit.has_aligned() ? absl::StrFormat("%.4f", hit.aligned().score()) : "-",
+                    hit.has_aligned()
+                        ? v1::RegistrationVerdict::Quality_Name(hit.aligned().verdict().quality())
+                        : "-",
                     hit.volume(), hit.display_name(), hit.modality()});
   }
   PrintTable(rows);
@@ -29,7 +33,7 @@ void PrintHits(const v1::SearchVolumesResponse& answer) {
 void AddSearch(CLI::App& app, Action& action) {
   struct Options : ImportOptions {
     std::string volume, model, filter;
-    int top_k = 10;
+    int top_k = 10, rerank = 0;
   };
   auto options = std::make_shared<Options>();
   CLI::App* verb =
@@ -38,6 +42,10 @@ void AddSearch(CLI::App& app, Action& action) {
   verb->add_option("VOLUME", options->volume, "stored name or file (uploaded first)")->required();
   verb->add_option("--top_k", options->top_k, "hits at most, 1 to 1000 (default 10)")
       ->check(CLI::Range(1, 1000));
+  verb->add_option("--rerank", options->rerank,
+                   "register so many of the best hits to the query, 0 to 50, and order them by how "
+                   "alike they are once aligned (default 0)")
+      ->check(CLI::Range(0, 50));
   verb->add_option("--filter", options->filter,
                    absl::StrCat("which volumes may be hits: ", kFilterHelp));
   verb->add_option("--model", options->model, kModelHelp);
@@ -52,6 +60,7 @@ void AddSearch(CLI::App& app, Action& action) {
       request.set_model(options->model);
       request.set_top_k(options->top_k);
       request.set_filter(options->filter);
+      request.set_rerank(options->rerank);
       auto answer = context.client.SearchVolumes(request);
       if (!answer.ok()) return answer.status();
       context.json ? PrintJson(*answer) : PrintHits(*answer);

@@ -1,0 +1,48 @@
+// What the calls about registrations do: make one on the device, apply it, and write its files.
+#ifndef GVSL_SERVER_REGISTRATION_CALLS_H_
+#define GVSL_SERVER_REGISTRATION_CALLS_H_
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gvsl/v1/registrations.pb.h"
+#include "gvsl/v1/volumes.pb.h"
+#include "server/server_state.h"
+
+namespace gvsl {
+
+// Told how far a registration is; what it returns, unless OK, ends the work.
+using RegistrationProgressFunction =
+    std::function<absl::Status(const v1::RegisterVolumesResponse::Progress&)>;
+
+// Registers two volumes in a turn on the device and keeps the result.
+absl::StatusOr<v1::Registration> MakeRegistration(ServerState& state,
+                                                  const v1::RegisterVolumesRequest& request,
+                                                  const CancelFunction& cancelled,
+                                                  const RegistrationProgressFunction& progress);
+
+// Registers a candidate (moving) to a query (fixed) and keeps nothing. `admitted`: as OnDevice.
+absl::StatusOr<RegistrationVerdict> CompareAligned(ServerState& state, const StoredModel& model,
+                                                   const StoredVolume& fixed,
+                                                   const StoredVolume& moving,
+                                                   const v1::RegistrationOptions& options,
+                                                   const CancelFunction& cancelled, bool admitted);
+
+absl::Status ApplyRegistration(ServerState& state, const v1::ApplyRegistrationRequest& request,
+                               v1::Volume* response);
+absl::Status MatchPoints(ServerState& state, const v1::MatchPointsRequest& request,
+                         v1::MatchPointsResponse* response);
+
+// Writes a file of a registration to `path`, which ends as file_name does.
+struct RegistrationFile {
+  std::string file_name;
+  std::function<absl::Status(const std::string& path)> write;
+};
+absl::StatusOr<RegistrationFile> FileOf(ServerState& state,
+                                        const v1::DownloadRegistrationFileRequest& request);
+
+}  // namespace gvsl
+
+#endif  // GVSL_SERVER_REGISTRATION_CALLS_H_
