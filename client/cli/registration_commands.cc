@@ -3,7 +3,9 @@
 
 #include <cstdio>
 #include <optional>
+#include <tuple>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/command.h"
@@ -98,7 +100,7 @@ absl::StatusOr<v1::RegisterVolumesRequest> RequestOf(Context& context, const Pai
   v1::RegistrationOptions::Initialisation initialisation = v1::RegistrationOptions::AUTO;
   if (!options.initialisation.empty()) {
     (void)v1::RegistrationOptions::Initialisation_Parse(
-        CLI::detail::to_upper(options.initialisation), &initialisation);
+        absl::AsciiStrToUpper(options.initialisation), &initialisation);
   }
   wanted.set_initialisation(initialisation);
   if (options.linear == "none") wanted.set_linear(v1::RegistrationOptions::NO_LINEAR);
