@@ -387,8 +387,8 @@ int main(int argc, char** argv) {
     const Volume fixed = Read(pair.fixed.image, gvsl::VolumeKind::kImage, modality);
     const Volume moving = Read(pair.moving.image, gvsl::VolumeKind::kImage, modality);
     const auto start = std::chrono::steady_clock::now();
-    const auto registration =
-        Checked(gvsl::Register({&fixed, &moving}, card, network.ptr().get(), registering, {}));
+    const auto registration = Checked(gvsl::Register(
+        {&fixed, &moving}, card, network.is_empty() ? nullptr : network.get(), registering, {}));
     Row row, plain, its;
     row.seconds = SecondsSince(start);
     const gvsl::RegistrationVerdict& verdict = registration.verdict;
