@@ -11,8 +11,8 @@ namespace {
 
 using File = v1::DownloadRegistrationFileRequest;
 
-// An anatomy of three soft blobs on 32^3 voxels of 1 mm. `shift_mm`: where the scanner saw it; the
-// voxels are the same, so the map between two of them is known exactly.
+// An anatomy of three soft blobs, with some texture, on 32^3 voxels of 1 mm. `shift_mm`: where the
+// scanner saw it; the voxels are the same, so the map between two of them is known exactly.
 struct Blobs {
   explicit Blobs(const Vec3& shift_mm = {0, 0, 0}) {
     grid.size = {32, 32, 32};
@@ -21,7 +21,8 @@ struct Blobs {
     for (int64_t z = 0; z < 32; ++z) {
       for (int64_t y = 0; y < 32; ++y) {
         for (int64_t x = 0; x < 32; ++x) {
-          double value = 0;
+          // A weak texture, so that every neighbourhood has something to align.
+          double value = 60 * (std::sin(0.7 * x) + std::cos(0.5 * y) + std::sin(0.6 * z));
           uint8_t label = 0;
           for (int blob = 0; blob < 3; ++blob) {
             const Vec3& c = centres[blob];
