@@ -8,8 +8,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "server/embedding_store.h"
 #include "server/job_store.h"
 #include "server/metadata_store.h"
+#include "server/registration_store.h"
 
 namespace gvsl {
 namespace {
@@ -36,7 +38,7 @@ TEST_F(DatabaseTest, RefusesOneOfANewerProgram) {
   EXPECT_NE(std::string(database.status().message()).find("newer gvsld"), std::string::npos);
 }
 
-TEST_F(DatabaseTest, BringsOneFromBeforeThereWereJobsUpToDate) {
+TEST_F(DatabaseTest, BringsOneOfTheFirstVersionUpToDate) {
   {
     auto database = Database::Open(path_);
     StoredVolume volume;
@@ -45,7 +47,8 @@ TEST_F(DatabaseTest, BringsOneFromBeforeThereWereJobsUpToDate) {
   }
   {
     soci::session sql(soci::sqlite3, "dbname=" + path_);
-    sql << "DROP TABLE job_inputs";
+    for (const char* table : {"registrations", "embeddings", "job_inputs"})
+      sql << std::string("DROP TABLE ") + table;
     sql << "DROP TABLE jobs";
     sql << "UPDATE schema_version SET version = 1";
   }
@@ -53,6 +56,8 @@ TEST_F(DatabaseTest, BringsOneFromBeforeThereWereJobsUpToDate) {
   ASSERT_TRUE(database.ok()) << database.status();
   EXPECT_TRUE(MetadataStore(**database).GetVolume("volumes/a").ok());
   EXPECT_TRUE(JobStore(**database).Totals().ok());
+  EXPECT_TRUE(EmbeddingStore(**database).Count("a").ok());
+  EXPECT_TRUE(RegistrationStore(**database).List({}).ok());
 }
 
 TEST_F(DatabaseTest, RefusesAFileThatIsNone) {
