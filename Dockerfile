@@ -13,8 +13,8 @@ RUN scripts/setup --yes
 COPY . .
 # Programs alone; the tests run outside the image (scripts/test).
 RUN --mount=type=cache,target=/ccache \
-    export CCACHE_DIR=/ccache && cmake --preset release && cmake --build --preset release --target gvsld gvsl gvsl-ingest gvsl-trainer \
-    && strip build/bin/gvsld build/bin/gvsl build/bin/gvsl-ingest build/bin/gvsl-trainer
+    export CCACHE_DIR=/ccache && cmake --preset release && cmake --build --preset release --target gvsld gvsl gvsl-ingest gvsl-dicom-decoder gvsl-trainer \
+    && strip build/bin/gvsld build/bin/gvsl build/bin/gvsl-ingest build/bin/gvsl-dicom-decoder build/bin/gvsl-trainer
 
 FROM ${BASE} AS cpu
 # Libraries first: this layer changes only with the list.
@@ -25,7 +25,7 @@ RUN apt-get update -q \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/* \
     && useradd --uid 8500 --no-create-home --home-dir /var/lib/gvsl --shell /usr/sbin/nologin gvsl \
     && install -d -o gvsl -g gvsl -m 0750 /var/lib/gvsl
-COPY --from=build /src/build/bin/gvsld /src/build/bin/gvsl /src/build/bin/gvsl-ingest /src/build/bin/gvsl-trainer /usr/bin/
+COPY --from=build /src/build/bin/gvsld /src/build/bin/gvsl /src/build/bin/gvsl-ingest /src/build/bin/gvsl-dicom-decoder /src/build/bin/gvsl-trainer /usr/bin/
 COPY LICENSE /usr/share/gvsl/
 USER gvsl
 VOLUME /var/lib/gvsl

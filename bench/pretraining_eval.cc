@@ -231,13 +231,20 @@ int main(int argc, char** argv) {
     const torch::AutoGradMode with_grad(true);
     torch::optim::Adam optimizer(probe->parameters(), torch::optim::AdamOptions(0.05));
     const Tensor target = torch::one_hot(y, 3).to(torch::kFloat);
-    for (int step = 0; step < 300; ++step) {
+    // Most voxels are background: cross-entropy with all classes of equal weight leads in, soft
+    // Dice, which is what is measured, decides.
+    const Tensor balance = target.sum(0).reciprocal() * (static_cast<double>(y.numel()) / 3);
+    const auto balanced = torch::nn::functional::CrossEntropyFuncOptions().weight(balance);
+    constexpr int kSteps = 400, kLeadIn = 200;
+    for (int step = 0; step < kSteps; ++step) {
       const Tensor logits = probe->forward(x);
       const Tensor share = logits.softmax(1);
-      // Cross-entropy and soft Dice, as usual where most voxels are background.
       const Tensor dice = 1 - (2 * (share * target).sum(0) / (share.sum(0) + target.sum(0)));
-      const Tensor loss =
-          torch::nn::functional::cross_entropy(logits, y) + dice.slice(0, 1, 3).mean();
+      Tensor loss = dice.slice(0, 1, 3).mean();
+      if (step < kLeadIn) {
+        loss = loss + (1 - static_cast<double>(step) / kLeadIn) *
+                          torch::nn::functional::cross_entropy(logits, y, balanced);
+      }
       optimizer.zero_grad();
       loss.backward();
       optimizer.step();

@@ -13,7 +13,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -23,6 +22,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "bench/elastix.h"
 #include "imaging/image_file.h"
 #include "imaging/warp_volume.h"
 #include "model/extractor.h"
@@ -33,6 +33,13 @@
 
 namespace {
 
+using gvsl::Case;
+using gvsl::Checked;
+using gvsl::Elastix;
+using gvsl::Fail;
+using gvsl::Pair;
+using gvsl::Read;
+using gvsl::SecondsSince;
 using gvsl::Volume;
 
 constexpr char kUsage[] =
@@ -40,25 +47,6 @@ constexpr char kUsage[] =
     "  [--model F.safetensors] [--untrained SEED] [--mode refine|network|both] [--steps N]\n"
     "  [--smoothness W] [--lncc W] [--mind W] [--features W]\n"
     "  [--discrete 0|1] [--elastix PARAMETERS] [--verbose]\n";
-
-[[noreturn]] void Fail(const std::string& message) {
-  std::fprintf(stderr, "gvsl_registration_bench: %s\n", message.c_str());
-  std::exit(1);
-}
-
-template <typename T>
-T Checked(absl::StatusOr<T> value) {
-  if (!value.ok()) Fail(std::string(value.status().message()));
-  return *std::move(value);
-}
-
-struct Case {
-  std::string image, labels, landmarks;  // paths; the latter two may be empty
-};
-struct Pair {
-  std::string name;
-  Case fixed, moving;
-};
 
 std::vector<Pair> PairsOf(const std::string& data, const std::string& set) {
   std::ifstream file(data + "/registration_pairs.json");
@@ -103,14 +91,6 @@ std::vector<Pair> PairsOf(const std::string& data, const std::string& set) {
     Fail("there is no set called " + set);
   }
   return pairs;
-}
-
-Volume Read(const std::string& path, gvsl::VolumeKind kind, const std::string& modality) {
-  gvsl::ReadOptions options;
-  options.kind = kind;
-  Volume volume = Checked(gvsl::ReadVolume(path, options));
-  volume.set_modality(modality);
-  return volume;
 }
 
 template <typename Visit>
@@ -227,101 +207,6 @@ void Print(const char* name, const std::vector<Row>& rows) {
               mean.local_ncc, mean.folding, mean.seconds);
   std::fflush(stdout);
 }
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-std::string WholeFile(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) Fail(path + " cannot be read");
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
-
-void Command(const std::string& command) {
-  if (std::system((command + " > /dev/null 2>&1").c_str()) != 0) Fail(command + " failed");
-}
-
-// elastix and transformix on one pair, in a folder of its own.
-class Elastix {
- public:
-  Elastix(const std::string& parameters, bool rigid) : parameters_(parameters), rigid_(rigid) {
-    std::string name = (std::filesystem::temp_directory_path() / "elastix.XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-  }
-  ~Elastix() { std::filesystem::remove_all(folder_); }
-
-  double Register(const Pair& pair) {
-    const auto start = std::chrono::steady_clock::now();
-    const std::string models =
-        rigid_ ? absl::StrCat(" -p ", parameters_, "/rigid.txt")
-               : absl::StrCat(" -p ", parameters_, "/affine.txt -p ", parameters_, "/bspline.txt");
-    Command(absl::StrCat("elastix -f ", pair.fixed.image, " -m ", pair.moving.image, models,
-                         " -out ", folder_));
-    const double seconds = SecondsSince(start);
-    // For labels: nearest neighbour, in a file that we read.
-    std::string text = WholeFile(Transform());
-    for (const auto& [key, value] : {std::pair{"FinalBSplineInterpolationOrder ", "0"},
-                                     std::pair{"ResultImageFormat ", "\"nii\""}}) {
-      const size_t at = text.find(key) + std::string(key).size();
-      text.replace(at, text.find(')', at) - at, value);
-    }
-    std::ofstream(folder_ + "/labels.txt") << text;
-    return seconds;
-  }
-
-  Volume Labels(const Pair& pair) {
-    Command(absl::StrCat("transformix -in ", pair.moving.labels, " -tp ", folder_,
-                         "/labels.txt -out ", folder_));
-    return Read(folder_ + "/result.nii", gvsl::VolumeKind::kLabels, "");
-  }
-
-  double FoldingPercent() {
-    Command(absl::StrCat("transformix -jac all -tp ", folder_, "/labels.txt -out ", folder_));
-    const Volume jacobian = Read(folder_ + "/spatialJacobian.nii", gvsl::VolumeKind::kImage, "");
-    int64_t folds = 0;
-    for (int64_t i = 0; i < jacobian.voxel_count(); ++i) {
-      folds += jacobian.voxels<float>()[i] <= 0 ? 1 : 0;
-    }
-    return 100 * static_cast<double>(folds) / static_cast<double>(jacobian.voxel_count());
-  }
-
-  gvsl::Vec3 MapPoint(const gvsl::Vec3& point) {
-    std::ofstream(folder_ + "/points.txt")
-        << "point\n1\n"
-        << point[0] << ' ' << point[1] << ' ' << point[2] << '\n';
-    Command(absl::StrCat("transformix -def ", folder_, "/points.txt -tp ", folder_,
-                         "/labels.txt -out ", folder_));
-    const std::string text = WholeFile(folder_ + "/outputpoints.txt");
-    const std::string key = "OutputPoint = [ ";
-    std::istringstream numbers(text.substr(text.find(key) + key.size()));
-    gvsl::Vec3 mapped;
-    numbers >> mapped[0] >> mapped[1] >> mapped[2];
-    return mapped;
-  }
-
-  // Of the Euler angles of a rigid fit, rotations about x, y and z in ITK's order Z X Y.
-  gvsl::Mat3 Rotation() {
-    const std::string text = WholeFile(Transform());
-    const std::string key = "(TransformParameters ";
-    std::istringstream numbers(text.substr(text.find(key) + key.size()));
-    double x, y, z;
-    numbers >> x >> y >> z;
-    const double cx = std::cos(x), sx = std::sin(x), cy = std::cos(y), sy = std::sin(y),
-                 cz = std::cos(z), sz = std::sin(z);
-    return gvsl::Product({{{cz, -sz, 0}, {sz, cz, 0}, {0, 0, 1}}},
-                         gvsl::Product({{{1, 0, 0}, {0, cx, -sx}, {0, sx, cx}}},
-                                       {{{cy, 0, sy}, {0, 1, 0}, {-sy, 0, cy}}}));
-  }
-
- private:
-  std::string Transform() const {
-    return folder_ + (rigid_ ? "/TransformParameters.0.txt" : "/TransformParameters.1.txt");
-  }
-  const std::string parameters_;
-  const bool rigid_;
-  std::string folder_;
-};
 
 }  // namespace
 

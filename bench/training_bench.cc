@@ -77,10 +77,13 @@ int main(int argc, char** argv) {
   gvsl::PairBatch batch = gvsl::WholeBatch(torch::rand({2, 1, side, side, side}),
                                            torch::rand({2, 1, side, side, side}));
 
-  gvsl::TrainingImages images = gvsl::Augment(batch, options, torch::kCPU);
+  gvsl::TrainingImages images = gvsl::Augment(batch, options, {1, 1, 1}, torch::kCPU);
   std::vector<double> augmenting, stepping, whole;
   for (int64_t i = 0; i < repeat; ++i) {
-    augmenting.push_back(Seconds([&] { images = gvsl::Augment(batch, options, torch::kCPU); }) / 2);
+    augmenting.push_back(Seconds([&] {
+                           images = gvsl::Augment(batch, options, {1, 1, 1}, torch::kCPU);
+                         }) /
+                         2);
   }
   double writing = 0;
   if (!augmentation_only) {
@@ -104,7 +107,7 @@ int main(int argc, char** argv) {
     for (int64_t i = 0; i < repeat; ++i) {
       ++batch.step;
       whole.push_back(Seconds([&] {
-        images = gvsl::Augment(batch, options, torch::kCPU);
+        images = gvsl::Augment(batch, options, {1, 1, 1}, torch::kCPU);
         step();
       }));
     }

@@ -92,6 +92,13 @@ add_library(gvsl_metaio INTERFACE)
 target_include_directories(gvsl_metaio SYSTEM INTERFACE ${METAIO_INCLUDE_DIR})
 target_link_libraries(gvsl_metaio INTERFACE ${METAIO_LIBRARY} ZLIB::ZLIB)
 
+# OpenJPEG: the JPEG 2000 that DCMTK lacks. Included by its folder's name: ITK has a header of the same name.
+find_path(OPENJPEG_INCLUDE_DIR openjpeg-2.5/openjpeg.h REQUIRED)
+find_library(OPENJPEG_LIBRARY openjp2 REQUIRED)
+add_library(gvsl_openjpeg INTERFACE)
+target_include_directories(gvsl_openjpeg SYSTEM INTERFACE ${OPENJPEG_INCLUDE_DIR})
+target_link_libraries(gvsl_openjpeg INTERFACE ${OPENJPEG_LIBRARY})
+
 # SOCI over SQLite.
 find_path(SOCI_INCLUDE_DIR soci/soci.h REQUIRED)
 find_library(SOCI_CORE_LIBRARY soci_core REQUIRED)

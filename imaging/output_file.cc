@@ -18,6 +18,7 @@ namespace gvsl {
 namespace {
 
 constexpr char kAside[] = ".part-XXXXXX";
+constexpr size_t kAsideRandom = 6;  // X's
 
 absl::Status Failure(const std::string& path, int error) {
   const std::string text =
@@ -49,6 +50,18 @@ std::string NameAside(const std::string& path) {
   constexpr size_t kLongestName = 255 - (sizeof(kAside) - 1);
   const size_t name = path.rfind('/') + 1;  // 0 without a slash
   return path.substr(0, name) + path.substr(name, kLongestName) + kAside;
+}
+
+std::string FolderOf(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+// The names in a folder. Some file systems sync none, and a folder need not be readable: then all
+// that can be done is done.
+int SyncNames(const std::string& folder) {
+  const int error = SyncToDisk(folder);
+  return error == EINVAL || error == ENOTSUP || error == EACCES ? 0 : error;
 }
 
 }  // namespace
@@ -102,9 +115,12 @@ absl::Status OutputFile::Commit() {
   // Network file systems tell a full disk only when the file is closed.
   if (close(std::exchange(file_, -1)) != 0 && error == 0) error = errno;
   if (error == 0 && std::rename(aside_.c_str(), path_.c_str()) != 0) error = errno;
-  if (error == 0) return absl::OkStatus();
-  unlink(aside_.c_str());
-  return Failure(path_, error);
+  if (error != 0) {
+    unlink(aside_.c_str());
+    return Failure(path_, error);
+  }
+  error = SyncNames(FolderOf(path_));
+  return error == 0 ? absl::OkStatus() : Failure(path_, error);
 }
 
 absl::Status OutputFile::Failed(int error) const {
@@ -115,6 +131,49 @@ absl::Status WriteWholeFile(const std::string& path, const std::string& content)
   OutputFile file(path);
   absl::Status status = file.Write(content.data(), content.size(), 0);
   return status.ok() ? file.Commit() : status;
+}
+
+absl::Status MakeFolders(const std::string& folder) {
+  namespace fs = std::filesystem;
+  const fs::path path = fs::path(folder).lexically_normal();
+  std::error_code error;
+  if (path.empty() || fs::is_directory(path, error)) return absl::OkStatus();
+  const std::string above = FolderOf(path.string());
+  if (above != folder) {
+    if (absl::Status status = MakeFolders(above); !status.ok()) return status;
+  }
+  fs::create_directory(path, error);  // no error where another process was faster
+  if (error) return Failure(folder, error.value());
+  const int synced = SyncNames(above);
+  return synced == 0 ? absl::OkStatus() : Failure(folder, synced);
+}
+
+bool IsAsideName(const std::string& name) {
+  const std::string fixed(kAside, sizeof(kAside) - 1 - kAsideRandom);
+  const size_t length = fixed.size() + kAsideRandom;
+  return name.size() > length && name.compare(name.size() - length, fixed.size(), fixed) == 0;
+}
+
+void RemoveAsideFiles(const std::string& folder, std::chrono::seconds unwritten_for) {
+  namespace fs = std::filesystem;
+  const auto oldest = fs::file_time_type::clock::now() - unwritten_for;
+  std::error_code error;
+  for (fs::recursive_directory_iterator at(folder, error), end; !error && at != end;
+       at.increment(error)) {
+    std::error_code gone;
+    if (IsAsideName(at->path().filename().string()) && at->is_regular_file(gone) &&
+        at->last_write_time(gone) <= oldest && !gone) {
+      fs::remove(at->path(), gone);
+    }
+  }
+}
+
+int SyncToDisk(const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return errno;
+  const int error = fsync(file) == 0 ? 0 : errno;
+  close(file);
+  return error;
 }
 
 std::string ShownPath(const std::string& path) {

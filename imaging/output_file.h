@@ -1,8 +1,9 @@
 // OutputFile: a file written aside, synced and renamed, so that its name never stands for half a
-// file.
+// file, also after a loss of power.
 #ifndef GVSL_IMAGING_OUTPUT_FILE_H_
 #define GVSL_IMAGING_OUTPUT_FILE_H_
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -28,6 +29,7 @@ class OutputFile {
   const absl::Status& status() const { return status_; }
   // Writes at a byte position; what lies between two writes is zero.
   absl::Status Write(const void* data, size_t size, int64_t offset);
+  // OK: the file and its name are on the disk.
   absl::Status Commit();
 
   // Where the bytes are until then: another library may write them there, by this name.
@@ -44,6 +46,20 @@ class OutputFile {
 
 // A small file at once.
 absl::Status WriteWholeFile(const std::string& path, const std::string& content);
+
+// Makes the folder and those above it that are not there, and syncs their names to the disk.
+// Statuses as OutputFile's.
+absl::Status MakeFolders(const std::string& folder);
+
+// Whether this is the name of a file that an OutputFile writes aside.
+bool IsAsideName(const std::string& name);
+
+// Deletes the files aside in `folder` and below that were last written so long ago: a process that
+// was killed has left them. Nobody may be writing one for so long.
+void RemoveAsideFiles(const std::string& folder, std::chrono::seconds unwritten_for);
+
+// Syncs a file or a folder (the names in it) to the disk. 0, or the error of errno.
+int SyncToDisk(const std::string& path);
 
 // A path as a message shows it: the end of a long one.
 std::string ShownPath(const std::string& path);

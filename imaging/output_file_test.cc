@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -140,6 +141,30 @@ TEST_F(OutputFileTest, TakesTheLongestNameOfAFile) {
   const std::string path = folder_ + "/" + std::string(255, 'n');
   ASSERT_TRUE(WriteWholeFile(path, "x").ok());
   EXPECT_EQ(Content(path), "x");
+}
+
+TEST_F(OutputFileTest, WhatAKilledProcessLeftAsideIsKnownByItsNameAndDeleted) {
+  fs::create_directory(folder_ + "/below");
+  OutputFile file(folder_ + "/below/result.npy");
+  ASSERT_TRUE(file.status().ok()) << file.status();
+  EXPECT_TRUE(IsAsideName(fs::path(file.aside()).filename().string()));
+  for (const char* other : {"result.npy", "part-abcdef", ".part-abcdef", "a.part-abcdef.npy"}) {
+    EXPECT_FALSE(IsAsideName(other)) << other;
+    std::ofstream(folder_ + "/below/" + other) << "kept";
+  }
+  RemoveAsideFiles(folder_, std::chrono::hours(1));
+  EXPECT_TRUE(fs::exists(file.aside())) << "it may still be written";
+  RemoveAsideFiles(folder_, std::chrono::seconds(0));
+  EXPECT_FALSE(fs::exists(file.aside()));
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ + "/below"), {}), 4);
+}
+
+TEST_F(OutputFileTest, MakesFoldersAndTellsWhereItCannot) {
+  ASSERT_TRUE(MakeFolders(folder_ + "/a/b/").ok());
+  EXPECT_TRUE(fs::is_directory(folder_ + "/a/b"));
+  EXPECT_TRUE(MakeFolders(folder_ + "/a/b").ok());
+  std::ofstream(folder_ + "/file") << "x";
+  EXPECT_FALSE(MakeFolders(folder_ + "/file/below").ok());
 }
 
 TEST_F(OutputFileTest, DoesNothingAfterAFailure) {

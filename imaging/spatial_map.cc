@@ -10,7 +10,9 @@
 namespace gvsl {
 namespace {
 
-constexpr int kInversionSteps = 50;
+constexpr int kInversionSteps = 100;
+// Half steps converge for slopes of the displacement up to 3, whole ones up to 1.
+constexpr double kInversionRate = 0.5;
 constexpr double kInversionToleranceMm = 1e-4;
 constexpr double kSingular = 1e-9;  // a determinant; maps of anatomy have one near 1
 
@@ -267,8 +269,9 @@ absl::StatusOr<InverseMap> Invert(const SpatialMap& map, const Grid& grid) {
           const Vec3 u = mapper.Displacement(x);
           double change = 0;
           for (int r = 0; r < 3; ++r) {
-            change = std::max(change, std::abs(start[r] - u[r] - x[r]));
-            x[r] = start[r] - u[r];
+            const double step_mm = kInversionRate * (start[r] - u[r] - x[r]);
+            change = std::max(change, std::abs(step_mm));
+            x[r] += step_mm;
           }
           if (change < kInversionToleranceMm) break;
         }

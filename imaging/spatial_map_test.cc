@@ -137,14 +137,27 @@ TEST(InverseTest, EndsWhereItBegan) {
   ExpectNear(map.Apply(inverse->map.Apply(y)), y, 1e-3);
 }
 
-TEST(InverseTest, TellsByItsResidualThatAFoldHasNone) {
+TEST(InverseTest, ItsResidualTellsThatAMapThatFoldsHasNone) {
+  // Neighbours leap over each other.
+  const Grid grid = GridOf({21, 4, 4}, {1, 1, 1}, {-10, 0, 0});
   SpatialMap map;
-  map.displacement = FieldOf(GridOf({21, 4, 4}, {1, 1, 1}, {-10, 0, 0}), [](const Vec3& at) {
-    return Vec3{at[0] > 0 ? -2 * at[0] : 0, 0, 0};
+  map.displacement = FieldOf(grid, [](const Vec3& at) {
+    return Vec3{std::llround(at[0]) % 2 == 0 ? 6.0 : -6.0, 0, 0};
   });
-  const auto inverse = Invert(map, GridOf({21, 4, 4}, {1, 1, 1}, {-10, 0, 0}));
+  const auto inverse = Invert(map, grid);
   ASSERT_TRUE(inverse.ok());
   EXPECT_GT(inverse->max_residual_mm, 1);
+}
+
+TEST(InverseTest, StretchingByTwoAndAHalfIsUndone) {
+  // A slope above 1, where the plain iteration would swing ever wider.
+  SpatialMap map;
+  map.displacement = FieldOf(GridOf({21, 4, 4}, {1, 1, 1}, {-10, 0, 0}), [](const Vec3& at) {
+    return Vec3{1.5 * at[0], 0, 0};
+  });
+  const auto inverse = Invert(map, GridOf({41, 4, 4}, {1, 1, 1}, {-20, 0, 0}));
+  ASSERT_TRUE(inverse.ok());
+  EXPECT_LT(inverse->max_residual_mm, 1e-3);
 }
 
 TEST(DeformationEnergyTest, IsTheMeanSquaredSlope) {

@@ -60,10 +60,10 @@ TEST_F(IngestProgramTest, WritesOneDicomFolderAPatient) {
 }
 
 TEST_F(IngestProgramTest, HelpShowsExamples) {
-  for (const char* arguments : {"--help", "phantom --help"}) {
-    const Outcome outcome = RunIngest(arguments);
+  for (const char* verb : {"", "phantom", "import"}) {
+    const Outcome outcome = RunIngest(std::string(verb) + " --help");
     EXPECT_EQ(outcome.exit_code, 0);
-    EXPECT_NE(outcome.output.find("gvsl-ingest phantom --count 3"), std::string::npos)
+    EXPECT_NE(outcome.output.find("  gvsl-ingest " + std::string(verb)), std::string::npos)
         << outcome.output;
   }
 }
@@ -72,7 +72,7 @@ TEST_F(IngestProgramTest, BadUsageExitsWithTwo) {
   for (const char* arguments :
        {"", "nonsense", "phantom", "phantom --count 0 -o x", "phantom --size 1,2 -o x",
         "phantom --size 1,64,64 -o x", "phantom --spacing 0,1,1 -o x", "phantom --patient abc -o x",
-        "phantom -o x --unknown"}) {
+        "phantom -o x --unknown", "import", "import --threads -1 x"}) {
     const Outcome outcome = RunIngest(arguments);
     EXPECT_EQ(outcome.exit_code, 2) << arguments << "\n" << outcome.output;
     EXPECT_FALSE(outcome.output.empty()) << arguments;

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "ingest/import_command.h"
 #include "ingest/phantom_command.h"
 
 namespace {
@@ -16,9 +17,11 @@ int main(int argc, char** argv) {
   CLI::App app("DICOM ingestion of the GVSL service.", "gvsl-ingest");
   app.require_subcommand(1);
   app.footer(
-      "Example:\n  gvsl-ingest phantom --count 3 -o phantoms\n\n"
+      "Example:\n  gvsl-ingest import /data/studies\n  gvsl-ingest phantom --count 3 -o "
+      "phantoms\n\n"
       "Exit codes: 0, 1 the request failed, 2 bad usage.");
   gvsl::Action action;
+  gvsl::AddImportCommand(&app, &action);
   gvsl::AddPhantomCommand(&app, &action);
   try {
     app.parse(argc, argv);

@@ -1,5 +1,7 @@
 #include "model/affine.h"
 
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
 namespace gvsl {
 namespace {
 
@@ -17,6 +19,8 @@ at::Tensor Matrix(const std::vector<at::Tensor>& entries) {
 
 at::Tensor AffineMatrix(const at::Tensor& rotation, const at::Tensor& scale,
                         const at::Tensor& translation, const at::Tensor& shear) {
+  // Products of half precision would misplace voxels.
+  const c10::impl::ExcludeDispatchKeyGuard exact(c10::DispatchKey::AutocastCUDA);
   const at::Tensor angle = rotation.clamp(-1, 1) * kLargestRotation;
   const at::Tensor factor = scale.clamp(-1, 1) * kLargestScaleChange + 1;
   const at::Tensor slope = at::tan(shear.clamp(-1, 1) * kLargestShear);

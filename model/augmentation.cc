@@ -177,13 +177,14 @@ SpatialChange DrawSpatialChange(const AugmentationOptions& options, int64_t crop
 }
 
 Tensor SpatialPoints(const std::vector<SpatialChange>& changes, int64_t crop, int64_t margin,
-                     at::Device device) {
+                     const std::array<double, 3>& spacing_mm, at::Device device) {
   const int64_t samples = static_cast<int64_t>(changes.size()), controls = ElasticControls(crop);
   Tensor matrix = at::empty({samples, 3, 4}, at::kFloat);
   Tensor lattice = at::empty({samples, 3, controls, controls, controls}, at::kFloat);
   for (int64_t n = 0; n < samples; ++n) {
     for (int64_t i = 0; i < 3; ++i) {
-      for (int64_t j = 0; j < 4; ++j) matrix[n][i][j] = changes[n].matrix[i][j];
+      for (int64_t j = 0; j < 3; ++j) matrix[n][i][j] = changes[n].matrix[i][j];
+      matrix[n][i][3] = changes[n].matrix[i][3] * spacing_mm[2 - i];
     }
     std::copy(changes[n].elastic.begin(), changes[n].elastic.end(),
               lattice.data_ptr<float>() + n * lattice.stride(0));
@@ -194,7 +195,7 @@ Tensor SpatialPoints(const std::vector<SpatialChange>& changes, int64_t crop, in
   field = basis.matmul(field);                          // [N, 3, g, H, W]
   field = basis.matmul(field.flatten(3)).view({samples, 3, crop, crop, crop});
   const Tensor grid = VoxelGrid({crop, crop, crop}, field.options());
-  return TransformPoints(grid + field, matrix.to(device), {crop, crop, crop}) +
+  return TransformPoints(grid + field, matrix.to(device), {crop, crop, crop}, spacing_mm) +
          static_cast<double>(margin);
 }
 

@@ -19,7 +19,7 @@ namespace gvsl {
 // One draw of a spatial change: x of the result is read at linear * (x + elastic(x) - c) + c +
 // shift.
 struct SpatialChange {
-  std::array<std::array<double, 4>, 3> matrix;  // (x, y, z); the last column in voxels
+  std::array<std::array<double, 4>, 3> matrix;  // (x, y, z) in mm; the last column in voxels
   std::vector<float> elastic;                   // control points [3 (z, y, x)][g][g][g] in voxels
 };
 
@@ -32,9 +32,10 @@ SpatialChange DrawSpatialChange(const AugmentationOptions& options, int64_t crop
 SpatialChange NoSpatialChange(int64_t crop);
 
 // [N, 3, crop, crop, crop] (z, y, x): where each voxel of the changed crop lies in its source, a
-// box that is `margin` voxels larger on every side.
+// box that is `margin` voxels larger on every side. Voxels are `spacing_mm` (z, y, x) apart: a
+// rotation keeps distances in mm.
 at::Tensor SpatialPoints(const std::vector<SpatialChange>& changes, int64_t crop, int64_t margin,
-                         at::Device device);
+                         const std::array<double, 3>& spacing_mm, at::Device device);
 
 // The distorted copy of `images` [N, 1, D, H, W] in [0, 1]: voxels shuffled within small blocks,
 // intensities bent by a random monotone Bezier curve that may fall, boxes painted over with noise

@@ -28,12 +28,12 @@ AugmentationOptions Only(double AugmentationOptions::*field, double value) {
 Tensor Displacement(const AugmentationOptions& options, uint64_t key) {
   RandomStream random({key});
   const Tensor points =
-      SpatialPoints({DrawSpatialChange(options, kCrop, random)}, kCrop, 0, torch::kCPU);
+      SpatialPoints({DrawSpatialChange(options, kCrop, random)}, kCrop, 0, {1, 1, 1}, torch::kCPU);
   return points - VoxelGrid({kCrop, kCrop, kCrop}, torch::kFloat);
 }
 
 TEST(SpatialPoints, AreTheVoxelsThemselvesWithoutAChange) {
-  const Tensor points = SpatialPoints({NoSpatialChange(kCrop)}, kCrop, 6, torch::kCPU);
+  const Tensor points = SpatialPoints({NoSpatialChange(kCrop)}, kCrop, 6, {1, 1, 1}, torch::kCPU);
   EXPECT_TRUE(torch::equal(points, VoxelGrid({kCrop, kCrop, kCrop}, torch::kFloat) + 6));
 }
 
@@ -45,6 +45,23 @@ TEST(SpatialPoints, KeepDistancesUnderARotation) {
     EXPECT_NEAR(edge.norm(2, {1}).max().item<double>(), kCrop - 1, 1e-3);
     EXPECT_NEAR(edge.norm(2, {1}).min().item<double>(), kCrop - 1, 1e-3);
   }
+}
+
+TEST(SpatialPoints, KeepDistancesInMillimetresUnderARotationOfUnequalVoxels) {
+  RandomStream random({3});
+  const Tensor points = SpatialPoints(
+      {DrawSpatialChange(Only(&AugmentationOptions::rotation_deg, 20), kCrop, random)}, kCrop, 0,
+      {3, 1, 0.5}, torch::kCPU);
+  const Tensor in_mm = points * torch::tensor({3.0, 1.0, 0.5}).view({1, 3, 1, 1, 1});
+  const auto edge = [&](int64_t axis) {
+    return (in_mm.select(axis, kCrop - 1) - in_mm.select(axis, 0))
+        .norm(2, {1})
+        .max()
+        .item<double>();
+  };
+  EXPECT_NEAR(edge(2), 3 * (kCrop - 1), 1e-2);
+  EXPECT_NEAR(edge(3), kCrop - 1, 1e-2);
+  EXPECT_NEAR(edge(4), 0.5 * (kCrop - 1), 1e-2);
 }
 
 TEST(SpatialPoints, MoveElasticallyByTheAskedRootMeanSquare) {
@@ -163,11 +180,11 @@ TEST(Augment, MovesAAndBEachInItsOwnWayUnlessTold) {
   const int64_t side = 32 + 2 * CropMargin(options);
   const Tensor image = torch::rand({1, 1, side, side, side});
   const PairBatch batch = WholeBatch(image, image);
-  TrainingImages images = Augment(batch, options, torch::kCPU);
+  TrainingImages images = Augment(batch, options, {1, 1, 1}, torch::kCPU);
   EXPECT_EQ(images.a.sizes(), (at::IntArrayRef{1, 1, 32, 32, 32}));
   EXPECT_FALSE(torch::equal(images.a, images.b));
   options.augmentation.same_for_both = true;
-  images = Augment(batch, options, torch::kCPU);
+  images = Augment(batch, options, {1, 1, 1}, torch::kCPU);
   EXPECT_TRUE(torch::equal(images.a, images.b));
 }
 
@@ -182,7 +199,7 @@ TEST(Augment, TellsContentFromPadding) {
   batch.a_content[1] = content;
   batch.a[0].fill_(1);
   batch.a[1][0].slice(0, 8, 30).slice(1, 12, 24).fill_(1);
-  const TrainingImages images = Augment(batch, options, torch::kCPU);
+  const TrainingImages images = Augment(batch, options, {1, 1, 1}, torch::kCPU);
   const Tensor whole = images.a > 0.9999;
   EXPECT_TRUE(whole.logical_or(images.a_inside == 0).all().item<bool>());
   EXPECT_LT((whole != (images.a_inside == 1)).to(torch::kFloat).mean().item<double>(), 0.001);
@@ -214,8 +231,8 @@ TEST(Augment, GivesASampleTheSameImagesWhereverInABatchItIsComputed) {
   PairBatch second = WholeBatch(both.a.narrow(0, 1, 1), both.b.narrow(0, 1, 1));
   second.first_sample = 1;
   both.step = second.step = 12;
-  const TrainingImages whole = Augment(both, options, torch::kCPU);
-  const TrainingImages part = Augment(second, options, torch::kCPU);
+  const TrainingImages whole = Augment(both, options, {1, 1, 1}, torch::kCPU);
+  const TrainingImages part = Augment(second, options, {1, 1, 1}, torch::kCPU);
   EXPECT_TRUE(torch::allclose(whole.distorted.narrow(0, 1, 1), part.distorted, 0, 1e-5));
   EXPECT_TRUE(torch::allclose(whole.b.narrow(0, 1, 1), part.b, 0, 1e-5));
 }

@@ -157,7 +157,7 @@ TEST_F(Gradient, OfOneStepReachesEveryOneOfThe104Tensors) {
   const int64_t side = 32 + 2 * CropMargin(options);
   const PairBatch batch =
       WholeBatch(torch::rand({2, 1, side, side, side}), torch::rand({2, 1, side, side, side}));
-  const TrainingImages images = Augment(batch, options, torch::kCPU);
+  const TrainingImages images = Augment(batch, options, {1, 1, 1}, torch::kCPU);
   ComputeObjective(network, images, options, {1, 1, 1}).losses.total.backward();
   int64_t tensors = 0;
   for (const auto& parameter : network->named_parameters()) {

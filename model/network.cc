@@ -79,8 +79,9 @@ TORCH_MODULE(Up);
 
 }  // namespace
 
-// Of the affine head's output in the corrected geometry. A unit of every one of its 15 values then
-// moves voxels at 3 to 5 cm from the centre by about as much, so that one learning rate suits all.
+// Of the affine head's translation in the corrected geometry. A unit of every one of its 15 values
+// then moves voxels at 3 to 5 cm from the centre by about as much, so that one learning rate suits
+// all.
 constexpr double kTranslationUnitMm = 10;
 
 struct UNetImpl::Blocks {
@@ -191,8 +192,9 @@ void GvslNetworkImpl::PredictAffine(GvslOutput& output) {
   output.rotation = exact(heads.fc_rot->forward(output.embedding));
   output.scale = exact(heads.fc_scl->forward(output.embedding));
   output.translation = exact(heads.fc_trans->forward(output.embedding));
-  if (geometry_ == Geometry::kCorrected)
+  if (geometry_ == Geometry::kCorrected) {
     output.translation = output.translation * kTranslationUnitMm;
+  }
   output.shear = exact(heads.fc_shear->forward(output.embedding));
   output.affine = AffineMatrix(output.rotation, output.scale, output.translation, output.shear);
   if (detach_affine_) output.affine = output.affine.detach();

@@ -81,11 +81,12 @@ AffineMap AffineOf(const Tensor& matrix, const ModelCard& card, const Grid& fixe
   // The origin and one step along columns, rows and slices, as (z, y, x).
   const Tensor points =
       torch::tensor({0., 0., 0., 1., 0., 0., 1., 0., 0., 1., 0., 0.}, torch::kDouble)
-          .view({1, 3, 4});
+          .view({1, 3, 1, 1, 4});
   const Tensor ends = TransformPoints(points, matrix.to(torch::kCPU, torch::kDouble),
                                       {fixed_box.size[2], fixed_box.size[1], fixed_box.size[0]},
                                       {card.spacing_mm[2], card.spacing_mm[1], card.spacing_mm[0]});
-  const auto at = ends.accessor<double, 3>();
+  const Tensor flat = ends.flatten(2);
+  const auto at = flat.accessor<double, 3>();
   AffineMap index;
   for (int r = 0; r < 3; ++r) {
     index.translation_mm[r] = at[0][2 - r][0];

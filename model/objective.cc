@@ -66,7 +66,8 @@ TrainingImages Unchanged(const PairBatch& batch, at::Device device) {
   return images;
 }
 
-TrainingImages Augment(const PairBatch& batch, const TrainingOptions& options, at::Device device) {
+TrainingImages Augment(const PairBatch& batch, const TrainingOptions& options,
+                       const std::array<double, 3>& spacing_mm, at::Device device) {
   const torch::NoGradGuard no_grad;
   const AugmentationOptions& augmentation = options.augmentation;
   const uint64_t seed = options.optimization.seed, step = static_cast<uint64_t>(batch.step);
@@ -88,7 +89,7 @@ TrainingImages Augment(const PairBatch& batch, const TrainingOptions& options, a
   } else {
     const auto change = [&](const Tensor& source, const std::vector<Content>& contents,
                             const std::vector<SpatialChange>& changes, Tensor& inside) {
-      const Tensor points = SpatialPoints(changes, options.crop, margin, device);
+      const Tensor points = SpatialPoints(changes, options.crop, margin, spacing_mm, device);
       inside = Inside(points, contents);
       return SampleAt(source.to(device), points);
     };

@@ -29,8 +29,9 @@ int64_t CropMargin(const TrainingOptions& options);
 TrainingImages Unchanged(const PairBatch& batch, at::Device device);
 
 // Brings a batch to the device and changes it at random, each sample by its own key (seed, step,
-// place in the batch).
-TrainingImages Augment(const PairBatch& batch, const TrainingOptions& options, at::Device device);
+// place in the batch). `spacing_mm` along D, H, W.
+TrainingImages Augment(const PairBatch& batch, const TrainingOptions& options,
+                       const std::array<double, 3>& spacing_mm, at::Device device);
 
 // 1 where A and the aligned B both show their volumes; no gradient. `fixed_to_moving` [N, 3, D, H,
 // W], undefined: B as it is.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <exception>
 #include <map>
 #include <mutex>
 #include <numeric>
@@ -89,6 +90,7 @@ struct PairLoader::Impl {
   int64_t next_to_make = 0, next_to_give = 0;  // passes, counted from the first
   std::map<int64_t, PairBatch> ready;
   bool stopping = false;
+  std::exception_ptr failure;  // of the first thread that failed; no other pass is begun then
   std::vector<std::thread> threads;
 
   PairBatch Make(int64_t pass) const {
@@ -108,12 +110,19 @@ struct PairLoader::Impl {
     std::unique_lock<std::mutex> lock(mutex);
     while (true) {
       wanted.wait(lock, [&] { return stopping || next_to_make < next_to_give + options.ahead; });
-      if (stopping) return;
+      if (stopping || failure) return;
       const int64_t pass = next_to_make++;
       lock.unlock();
-      PairBatch batch = Make(pass);
+      PairBatch batch;
+      std::exception_ptr thrown;
+      try {
+        batch = Make(pass);
+      } catch (...) {
+        thrown = std::current_exception();
+      }
       lock.lock();
-      ready.emplace(pass, std::move(batch));
+      if (thrown && !failure) failure = thrown;
+      if (!thrown) ready.emplace(pass, std::move(batch));
       made.notify_one();
     }
   }
@@ -140,7 +149,8 @@ PairLoader::~PairLoader() {
 PairBatch PairLoader::Next() {
   std::unique_lock<std::mutex> lock(impl_->mutex);
   const int64_t pass = impl_->next_to_give;
-  impl_->made.wait(lock, [&] { return impl_->ready.count(pass) > 0; });
+  impl_->made.wait(lock, [&] { return impl_->ready.count(pass) > 0 || impl_->failure; });
+  if (impl_->ready.count(pass) == 0) std::rethrow_exception(impl_->failure);
   PairBatch batch = std::move(impl_->ready.extract(pass).mapped());
   ++impl_->next_to_give;
   impl_->wanted.notify_one();

@@ -69,7 +69,7 @@ class PairLoader {
   // At least two volumes.
   PairLoader(VolumeSet volumes, const PairLoaderOptions& options);
   ~PairLoader();
-  // The next pass in order; waits for it.
+  // The next pass in order; waits for it. Throws what reading it threw (memory ran out, say).
   PairBatch Next();
 
  private:

@@ -79,6 +79,14 @@ TEST_F(PairLoaderTest, GivesTheSameBatchesHoweverTheyAreReadAndFromWhereverItBeg
   }
 }
 
+TEST_F(PairLoaderTest, ThrowsToItsCallerWhatAThreadOfItThrew) {
+  options_.crop = int64_t{1} << 22;  // more voxels than LibTorch can count
+  options_.threads = 2;
+  PairLoader loader(volumes_, options_);
+  EXPECT_THROW(loader.Next(), std::exception);
+  EXPECT_THROW(loader.Next(), std::exception);
+}
+
 TEST_F(PairLoaderTest, SharesABatchBetweenRanksAndPasses) {
   options_.batch_size = 4;
   options_.pass_size = 4;

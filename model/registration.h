@@ -25,7 +25,7 @@ namespace gvsl {
 class GvslNetworkImpl;  // model/network.h
 
 enum class Initialisation {
-  kAuto,          // kNone where the fields of view overlap by kLeastOverlap, else kCentreOfMass
+  kAuto,          // the one of the three that agrees best at the coarsest level
   kNone,          // the scanner's coordinates as they are
   kCentreOfView,  // the centres of both volumes onto each other
   kCentreOfMass,  // the centres of mass of the (masked) intensities onto each other
@@ -41,13 +41,15 @@ struct MetricWeights {
 };
 
 struct RegistrationOptions {
-  bool use_network = true;  // start from the heads' answer; false: from the initialisation alone
+  // Start from the heads' answer; no effect where `linear` is kRigid, which that answer is not.
+  bool use_network = true;
   Initialisation initialisation = Initialisation::kAuto;
   LinearModel linear = LinearModel::kAffine;
   bool deformable = true;
   MetricWeights metric;
   // Steps of Adam a level, for the linear and for the deformable part each; 0: no instance
-  // optimisation. At most kMaxRefineSteps.
+  // optimisation. At most kMaxRefineSteps. The best of the network's answer and the initialisation
+  // is what is refined, so that an untrained network does no harm.
   int refine_steps = 50;
   // Of the mean squared slope of the displacement against the similarity (in 0..1).
   double smoothness_weight = 0.5;
@@ -57,7 +59,7 @@ struct RegistrationOptions {
   bool inverse = false;      // moving_to_fixed too, by inversion, with its residual
   bool consistency = false;  // a second registration with the roles exchanged, for the verdict
   // The finest level has at most this many voxels: spacing grows where a volume has more. Bounds
-  // memory (about 150 bytes a voxel) and time.
+  // memory (about 150 bytes a voxel; 100 more with mind, 8 a channel more with features) and time.
   int64_t max_voxels = int64_t{1} << 22;
   int threads = 0;  // 0: as ParallelFor
 };
@@ -72,8 +74,9 @@ struct RegistrationInput {
 };
 
 struct RegistrationProgress {
-  std::string stage;  // "network", "linear", "discrete", "deformable", "backward", "verdict"
-  int step = 0;       // of `steps`, 1 at first, counted over all levels of the stage
+  std::string
+      stage;     // "read", "network", "linear", "discrete", "deformable", "backward", "verdict"
+  int step = 0;  // of `steps`, 1 at first, counted over all levels of the stage
   int steps = 0;
   double similarity = 0;  // as optimised, 0..1; higher is better
 };
@@ -108,8 +111,8 @@ struct Registration {
   std::optional<InverseMap> moving_to_fixed;  // with `inverse`; on the moving volume's own space
 };
 
-// The field lies on the finest level's lattice of the fixed volume, its sides grown so that it
-// holds every voxel of the fixed volume.
+// The field lies on the finest level's lattice of the fixed volume (the network's, where it answers
+// alone), its sides grown by a voxel so that it holds every voxel of the fixed volume.
 //
 // Each volume is brought to the card's orientation, spacing and intensities first; both may have
 // any size, spacing and orientation. `network` may be null where neither use_network nor

@@ -199,8 +199,9 @@ TEST_F(RegistrationTest, FindsASmoothFieldOnAnisotropicAndObliqueLattices) {
   const Registration registration = Registered(volume, Moved(volume, truth, lattice), options);
   const double before = MeanDistanceMm({}, truth, volume.grid(), 0.3),
                after = MeanDistanceMm(registration.fixed_to_moving, truth, volume.grid(), 0.3);
-  // Half a voxel of the level, in the brain; where the image is flat nothing can be seen.
-  EXPECT_LT(after, 1.0) << "from " << before;
+  // 0.7 voxels of the level; where the image is flat nothing can be seen.
+  EXPECT_GT(before, 4);
+  EXPECT_LT(after, 1.4);
   EXPECT_LT(registration.verdict.jacobian.non_positive_percent, 1);
   ASSERT_TRUE(registration.moving_to_fixed.has_value());
   EXPECT_LT(registration.moving_to_fixed->mean_residual_mm, 0.05);
@@ -331,7 +332,7 @@ TEST_F(RegistrationTest, HopelessPairsAreCalledFailed) {
   abdomen.set_modality("CT");
   RegistrationOptions options = WithoutNetwork();
   options.max_voxels = 100000;
-  for (const Volume* moving : {&noise, &abdomen}) {
+  for (const Volume* moving : {&noise, static_cast<const Volume*>(&abdomen)}) {
     const Registration registration = Registered(hippocampus, *moving, options);
     EXPECT_EQ(registration.verdict.quality, RegistrationQuality::kFailed)
         << registration.verdict.reason;

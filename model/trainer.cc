@@ -8,8 +8,10 @@
 #include <cmath>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/output_file.h"
 #include "imaging/status_reason.h"
 #include "model/checkpoint.h"
 #include "model/objective.h"
@@ -84,9 +86,11 @@ struct Trainer::Impl {
   int64_t validations_since_best = 0;
   bool stopped = false;
 
+  // For the model's card; changed under state_mutex, since checkpoints hold them, too.
+  std::optional<LossValues> last_losses;
+  std::optional<ValidationReport> last_validation;
+
   std::string resumed_from;
-  LossValues last_losses;
-  std::unique_ptr<ValidationReport> last_validation;
   // Since the last report.
   Clock::time_point report_start;
   double waited = 0, paused = 0;  // seconds: for data; for validation, pictures, checkpoints
@@ -108,7 +112,7 @@ struct Trainer::Impl {
   absl::StatusOr<TrainingResult> Run();
   absl::StatusOr<Tensor> Gradients(PairLoader& loader);
   absl::Status FinishStep(const Tensor& losses);
-  absl::Status Report(double norm);
+  absl::Status Report(const LossValues& losses, double norm);
   absl::Status Upkeep();
   absl::StatusOr<bool> EnoughValidations();
   GvslNetwork ServedNetwork();
@@ -130,11 +134,7 @@ absl::Status Trainer::Impl::Prepare() {
         "method: with neither z_matching nor fundament there is nothing to learn");
   }
   for (int axis = 0; axis < 3; ++axis) spacing_mm[axis] = setup.card.spacing_mm[2 - axis];
-  std::error_code error;
-  std::filesystem::create_directories(setup.folder, error);
-  if (error) {
-    return absl::InternalError(absl::StrCat(setup.folder, ": cannot be made: ", error.message()));
-  }
+  if (absl::Status status = MakeFolders(setup.folder); !status.ok()) return status;
   VolumeCache cache(setup.cache_folder, setup.cache_bytes);
   if (absl::Status status = Cache(setup.training, cache, training); !status.ok()) return status;
   if (absl::Status status = Cache(setup.validation, cache, validation); !status.ok()) return status;
@@ -184,6 +184,8 @@ absl::Status Trainer::Impl::Prepare() {
     best_score = (*checkpoint)->best_score;
     validations_since_best = (*checkpoint)->validations_since_best;
     validated_step = (*checkpoint)->validated_step;
+    last_losses = (*checkpoint)->losses;
+    last_validation = (*checkpoint)->validation;
     resumed_from = CheckpointName(step);
   }
   return Barrier();
@@ -252,7 +254,10 @@ absl::StatusOr<TrainingResult> Trainer::Impl::Run() {
     if (absl::Status status = FinishStep(*losses); !status.ok()) return status;
   }
   result.step = step;
-  result.model = std::isfinite(best_score) ? "best.safetensors" : "last.safetensors";
+  // Without the best one (an older program's loss of power may have cost it), the last one serves.
+  result.model = std::isfinite(best_score) && std::filesystem::exists(Path("best.safetensors"))
+                     ? "best.safetensors"
+                     : "last.safetensors";
   if (leads()) {
     if (absl::Status status = WriteModel("last.safetensors"); !status.ok()) return status;
   }
@@ -302,7 +307,7 @@ absl::StatusOr<Tensor> Trainer::Impl::Gradients(PairLoader& loader) {
     const auto asked = Clock::now();
     const PairBatch batch = loader.Next();
     waited += SecondsSince(asked);
-    const TrainingImages images = Augment(batch, options, device);
+    const TrainingImages images = Augment(batch, options, spacing_mm, device);
     const ObjectiveResult result = ComputeObjective(network, images, options, spacing_mm);
     result.losses.total.backward();
     sum = sum.defined() ? sum + StackedLosses(result.losses) : StackedLosses(result.losses);
@@ -337,9 +342,9 @@ absl::StatusOr<Tensor> Trainer::Impl::Gradients(PairLoader& loader) {
 
 absl::Status Trainer::Impl::FinishStep(const Tensor& losses) {
   const OptimizationOptions& o = options.optimization;
-  last_losses = LossValuesOf(losses);
+  const LossValues values = LossValuesOf(losses);
   const double norm = ClipGradients(parameters, o.clip_norm);
-  if (!std::isfinite(last_losses.total) || !std::isfinite(norm)) {
+  if (!std::isfinite(values.total) || !std::isfinite(norm)) {
     return WithReason(absl::DataLossError(absl::StrCat(
                           "the loss or its gradient is no longer finite at step ", step + 1,
                           "; use a lower learning rate, a warm-up, or clip_norm")),
@@ -350,16 +355,17 @@ absl::Status Trainer::Impl::FinishStep(const Tensor& losses) {
     if (stopped) return Cancelled();
     optimizer->Step(LearningRate(o, step));
     ++step;
+    last_losses = values;
   }
   ++steps_since_report;
   const bool due = step % options.upkeep.report_every == 0 || step == 1 || step == o.steps;
-  return leads() && due ? Report(norm) : absl::OkStatus();
+  return leads() && due ? Report(values, norm) : absl::OkStatus();
 }
 
-absl::Status Trainer::Impl::Report(double norm) {
+absl::Status Trainer::Impl::Report(const LossValues& losses, double norm) {
   StepReport report;
   report.step = step;
-  report.losses = last_losses;
+  report.losses = losses;
   report.learning_rate = LearningRate(options.optimization, step - 1);
   report.gradient_norm = norm;
   const double seconds = std::max(1e-9, SecondsSince(report_start) - paused);
@@ -385,7 +391,10 @@ absl::Status Trainer::Impl::Validate() {
   ValidationReport report = gvsl::Validate(served, validation, options, spacing_mm, device);
   report.step = step;
   report.best = report.losses.total < best_score;
-  last_validation = std::make_unique<ValidationReport>(report);
+  {
+    const std::lock_guard<std::mutex> lock(state_mutex);
+    last_validation = report;
+  }
   if (report.best) {
     if (absl::Status status = WriteModel("best.safetensors"); !status.ok()) return status;
   }
@@ -415,6 +424,8 @@ absl::Status Trainer::Impl::WriteCheckpointLocked() {
   checkpoint.best_score = best_score;
   checkpoint.validations_since_best = validations_since_best;
   checkpoint.validated_step = validated_step;
+  checkpoint.losses = last_losses;
+  checkpoint.validation = last_validation;
   checkpoint.run_digest = setup.run_digest;
   checkpoint.state = optimizer->State();
   absl::Status status =
@@ -431,7 +442,7 @@ absl::Status Trainer::Impl::WriteModel(const char* name) {
     model.state.emplace_back(key, tensor.detach().to(torch::kCPU));
   }
   if (setup.provenance) {
-    model.card.provenance = setup.provenance(step, last_losses, last_validation.get());
+    model.card.provenance = setup.provenance(step, last_losses, last_validation);
   }
   return SaveModel(model, Path(name));
 }
@@ -451,6 +462,11 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Make(const TrainingSetup& setu
 
 absl::StatusOr<TrainingResult> Trainer::Run() {
   return Guarded([&] { return impl_->Run(); });
+}
+
+int64_t Trainer::step() const {
+  const std::lock_guard<std::mutex> lock(impl_->state_mutex);
+  return impl_->step;
 }
 
 absl::StatusOr<int64_t> Trainer::Stop() {

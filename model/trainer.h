@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,9 +63,9 @@ struct TrainingSetup {
   std::string device = "cpu";  // as InitializeLibTorch returned it
   int loader_threads = 2;
   std::string run_digest;  // of settings and data: a checkpoint of another is refused
-  // Text for the card of a model written after `step` with these results.
-  std::function<std::string(int64_t step, const LossValues& losses,
-                            const ValidationReport* validation)>
+  // Text for the card of a model written after `step` with these results, where they are known.
+  std::function<std::string(int64_t step, const std::optional<LossValues>& losses,
+                            const std::optional<ValidationReport>& validation)>
       provenance;
 };
 
@@ -92,6 +93,9 @@ class Trainer {
   // is, and lets no further step finish. Takes as long as writing it, not as long as a step.
   // Returns the step.
   absl::StatusOr<int64_t> Stop();
+
+  // Steps finished, those before a checkpoint counted. From any thread.
+  int64_t step() const;
 
  private:
   struct Impl;

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <optional>
+#include <sstream>
 #include <thread>
 
 #include "imaging/status_reason.h"
@@ -87,8 +89,10 @@ class TrainerTest : public testing::Test {
 };
 
 TEST_F(TrainerTest, TrainsAModelThatTheExtractorServes) {
-  setup_.provenance = [](int64_t step, const LossValues&, const ValidationReport* validation) {
-    return "step " + std::to_string(step) + (validation != nullptr ? " validated" : "");
+  setup_.provenance = [](int64_t step, const std::optional<LossValues>& losses,
+                         const std::optional<ValidationReport>& validation) {
+    return "step " + std::to_string(step) + (losses ? " trained" : "") +
+           (validation ? " validated" : "");
   };
   Recorder recorder;
   auto result = Run(recorder);
@@ -111,7 +115,7 @@ TEST_F(TrainerTest, TrainsAModelThatTheExtractorServes) {
   auto extractor = Extractor::Load(setup_.folder + "/last.safetensors", {"cpu", 2});
   ASSERT_TRUE(extractor.ok()) << extractor.status();
   EXPECT_EQ((*extractor)->info().card.geometry, Geometry::kCorrected);
-  EXPECT_EQ((*extractor)->info().card.provenance, "step 6 validated");
+  EXPECT_EQ((*extractor)->info().card.provenance, "step 6 trained validated");
 }
 
 TEST_F(TrainerTest, LearnsToAlignAndToRestore) {
@@ -189,6 +193,53 @@ TEST_F(TrainerTest, PassesOverADamagedCheckpointWithAWarning) {
   ASSERT_EQ(second.warnings.size(), 1u);
   EXPECT_NE(second.warnings[0].find(CheckpointName(4)), std::string::npos) << second.warnings[0];
   EXPECT_EQ(second.steps[5].losses.total, first.steps[5].losses.total);
+}
+
+TEST_F(TrainerTest, TellsTheStepThatItHasReachedAlsoWhenItFails) {
+  Recorder recorder;
+  recorder.after_step = [](int64_t step) {
+    return step == 5 ? absl::AbortedError("killed") : absl::OkStatus();
+  };
+  auto trainer = Trainer::Make(setup_, recorder, nullptr);
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  EXPECT_FALSE((*trainer)->Run().ok());
+  EXPECT_EQ((*trainer)->step(), 5);
+  trainer = Trainer::Make(setup_, recorder, nullptr);
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  EXPECT_EQ((*trainer)->step(), 4) << "its checkpoint's";
+}
+
+// What a card tells of its model's losses and validation, to the bit.
+std::string Told(int64_t step, const std::optional<LossValues>& losses,
+                 const std::optional<ValidationReport>& validation) {
+  std::stringstream text;
+  text << std::hexfloat << step;
+  if (losses) text << " loss " << losses->total << " " << losses->restoration;
+  if (validation) text << " at " << validation->step << " ncc " << validation->ncc_after;
+  return text.str();
+}
+
+TEST_F(TrainerTest, TheModelsCardTellsTheSameAfterAStop) {
+  setup_.provenance = Told;
+  const auto told = [&] {
+    return ReadModelInfo(setup_.folder + "/last.safetensors")->card.provenance;
+  };
+  Recorder first, second;
+  ASSERT_TRUE(Run(first).ok());
+  const std::string expected = told();
+  EXPECT_EQ(expected, Told(6, first.steps[6].losses, first.validations[6]));
+  std::filesystem::remove(setup_.folder + "/last.safetensors");
+  // As after a crash between the last checkpoint and the model.
+  ASSERT_TRUE(Run(second).ok());
+  EXPECT_EQ(second.starts[0].step, 6);
+  EXPECT_EQ(told(), expected);
+}
+
+TEST_F(TrainerTest, TheLastModelServesWhereTheBestOneIsLost) {
+  Recorder recorder;
+  ASSERT_EQ(Run(recorder)->model, "best.safetensors");
+  std::filesystem::remove(setup_.folder + "/best.safetensors");
+  EXPECT_EQ(Run(recorder)->model, "last.safetensors");
 }
 
 TEST_F(TrainerTest, RefusesTheCheckpointOfARunWithOtherSettings) {

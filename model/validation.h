@@ -14,8 +14,9 @@
 namespace gvsl {
 
 // Means over `options.upkeep.validation_pairs` pairs of `volumes` (at least two): aligned as a
-// network is used, from the plain image; restored from a distorted one. `spacing_mm` along D, H, W.
-// `step` and `best` are the caller's to fill.
+// network is used, from the plain image; restored from a distorted one. Correlations before and
+// after are of what both volumes show at that alignment. `spacing_mm` along D, H, W. `step` and
+// `best` are the caller's to fill.
 ValidationReport Validate(GvslNetwork& network, const VolumeSet& volumes,
                           const TrainingOptions& options, const std::array<double, 3>& spacing_mm,
                           at::Device device);

@@ -3,6 +3,7 @@
 #include <c10/util/Half.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <vector>
@@ -21,6 +22,8 @@ namespace fs = std::filesystem;
 
 constexpr char kMagic[8] = {'G', 'V', 'S', 'L', 'H', 'A', 'L', 'F'};
 constexpr int64_t kSlab = 8;  // slices preprocessed at a time
+// A file aside that nobody has written to for so long was left by a process that was killed.
+constexpr std::chrono::hours kAbandoned{1};
 
 struct Header {
   char magic[8];
@@ -29,26 +32,6 @@ struct Header {
 
 int64_t FileBytes(const std::array<int64_t, 3>& size) {
   return static_cast<int64_t>(sizeof(Header)) + 2 * size[0] * size[1] * size[2];
-}
-
-// All that the content depends on.
-std::string Key(const SourceVolume& source, const ModelCard& card) {
-  const Grid& grid = source.grid;
-  std::string text =
-      absl::StrCat("1 ", source.voxels_sha256, " ", VoxelTypeName(source.type), " ",
-                   source.modality == "CT" ? "CT" : "other", " ", PreprocessingDigest(card));
-  const auto add = [&](double value) {
-    char bits[8];
-    std::memcpy(bits, &value, 8);
-    text.append(bits, 8);
-  };
-  for (int i = 0; i < 3; ++i) {
-    add(static_cast<double>(grid.size[i]));
-    add(grid.spacing_mm[i]);
-    add(grid.origin_mm[i]);
-    for (int j = 0; j < 3; ++j) add(grid.direction[i][j]);
-  }
-  return Sha256Of(text);
 }
 
 absl::Status Write(const SourceVolume& source, const Preprocessor& preprocessor,
@@ -80,6 +63,25 @@ absl::Status Write(const SourceVolume& source, const Preprocessor& preprocessor,
 
 }  // namespace
 
+std::string CacheKey(const SourceVolume& source, const ModelCard& card) {
+  const Grid& grid = source.grid;
+  std::string text =
+      absl::StrCat("1 ", source.voxels_sha256, " ", VoxelTypeName(source.type), " ",
+                   source.modality == "CT" ? "CT" : "other", " ", PreprocessingDigest(card));
+  const auto add = [&](double value) {
+    char bits[8];
+    std::memcpy(bits, &value, 8);
+    text.append(bits, 8);
+  };
+  for (int i = 0; i < 3; ++i) {
+    add(static_cast<double>(grid.size[i]));
+    add(grid.spacing_mm[i]);
+    add(grid.origin_mm[i]);
+    for (int j = 0; j < 3; ++j) add(grid.direction[i][j]);
+  }
+  return Sha256Of(text);
+}
+
 void CachedVolume::Read(const std::array<int64_t, 3>& begin, const std::array<int64_t, 3>& side,
                         float* out) const {
   std::fill(out, out + side[0] * side[1] * side[2], 0.0f);
@@ -104,29 +106,28 @@ VolumeCache::VolumeCache(std::string folder, int64_t limit_bytes)
 
 absl::StatusOr<std::shared_ptr<const CachedVolume>> VolumeCache::Get(const SourceVolume& source,
                                                                      const ModelCard& card) {
-  std::error_code error;
-  fs::create_directories(folder_, error);
-  const std::string name = Key(source, card) + ".f16", path = (fs::path(folder_) / name).string();
-  auto mapped = MappedFile::Open(path);
-  if (!mapped.ok()) {
-    auto volume = Volume::Map(source.path, source.grid, source.type, VolumeKind::kImage);
-    if (!volume.ok()) {
-      return absl::Status(volume.status().code(),
-                          absl::StrCat(source.name, ": ", volume.status().message()));
-    }
-    volume->set_modality(source.modality);
-    auto preprocessor = Preprocessor::Make(*volume, card);
-    if (!preprocessor.ok()) {
-      return absl::Status(preprocessor.status().code(),
-                          absl::StrCat(source.name, ": ", preprocessor.status().message()));
-    }
-    const auto& size = preprocessor->grid().size;
-    absl::Status status = MakeRoom(FileBytes({size[2], size[1], size[0]}));
-    if (status.ok()) status = Write(source, *preprocessor, path);
-    if (!status.ok()) return status;
-    mapped = MappedFile::Open(path);
-    if (!mapped.ok()) return mapped.status();
+  if (absl::Status status = MakeFolders(folder_); !status.ok()) return status;
+  const std::string name = CacheKey(source, card) + ".f16",
+                    path = (fs::path(folder_) / name).string();
+  auto cached = Map(path);
+  if (absl::IsNotFound(cached.status()) || absl::IsDataLoss(cached.status())) {
+    if (absl::Status status = Make(source, card, path); !status.ok()) return status;
+    cached = Map(path);
   }
+  if (!cached.ok()) {
+    return absl::Status(cached.status().code(),
+                        absl::StrCat("the cached form of ", source.name, ": ",
+                                     std::string(cached.status().message())));
+  }
+  std::error_code error;
+  fs::last_write_time(path, fs::file_time_type::clock::now(), error);  // used now
+  if (used_.insert(name).second) used_bytes_ += static_cast<int64_t>((*cached)->file_->size());
+  return std::shared_ptr<const CachedVolume>(*std::move(cached));
+}
+
+absl::StatusOr<std::shared_ptr<CachedVolume>> VolumeCache::Map(const std::string& path) {
+  auto mapped = MappedFile::Open(path);
+  if (!mapped.ok()) return mapped.status();
   auto cached = std::make_shared<CachedVolume>();
   cached->file_ = *mapped;
   Header header{};
@@ -136,13 +137,24 @@ absl::StatusOr<std::shared_ptr<const CachedVolume>> VolumeCache::Get(const Sourc
   std::copy(header.size, header.size + 3, cached->size_.begin());
   if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0 ||
       static_cast<int64_t>(cached->file_->size()) != FileBytes(cached->size_)) {
-    fs::remove(path, error);
-    return absl::DataLossError(absl::StrCat("the cached form of ", source.name,
-                                            " was damaged and is removed; start again"));
+    return absl::DataLossError("it is damaged");
   }
-  fs::last_write_time(path, fs::file_time_type::clock::now(), error);  // used now
-  if (used_.insert(name).second) used_bytes_ += static_cast<int64_t>(cached->file_->size());
-  return std::shared_ptr<const CachedVolume>(std::move(cached));
+  return cached;
+}
+
+absl::Status VolumeCache::Make(const SourceVolume& source, const ModelCard& card,
+                               const std::string& path) {
+  const auto named = [&](const absl::Status& status) {
+    return absl::Status(status.code(), absl::StrCat(source.name, ": ", status.message()));
+  };
+  auto volume = Volume::Map(source.path, source.grid, source.type, VolumeKind::kImage);
+  if (!volume.ok()) return named(volume.status());
+  volume->set_modality(source.modality);
+  auto preprocessor = Preprocessor::Make(*volume, card);
+  if (!preprocessor.ok()) return named(preprocessor.status());
+  const auto& size = preprocessor->grid().size;
+  absl::Status status = MakeRoom(FileBytes({size[2], size[1], size[0]}));
+  return status.ok() ? Write(source, *preprocessor, path) : status;
 }
 
 absl::Status VolumeCache::MakeRoom(int64_t bytes) {
@@ -160,18 +172,19 @@ absl::Status VolumeCache::MakeRoom(int64_t bytes) {
     fs::path path;
     int64_t bytes;
   };
+  RemoveAsideFiles(folder_, kAbandoned);
   std::vector<Entry> others;
   int64_t total = used_bytes_ + bytes;
   std::error_code error;
   for (const auto& item : fs::directory_iterator(folder_, error)) {
-    if (item.path().extension() != ".f16" || used_.count(item.path().filename().string()) > 0) {
-      continue;
-    }
+    const std::string name = item.path().filename().string();
+    const bool aside = IsAsideName(name);  // another process is writing it: it takes room, too
+    if ((item.path().extension() != ".f16" && !aside) || used_.count(name) > 0) continue;
     Entry entry{item.last_write_time(error), item.path(),
                 static_cast<int64_t>(item.file_size(error))};
     if (error) continue;  // another process has just removed it
     total += entry.bytes;
-    others.push_back(std::move(entry));
+    if (!aside) others.push_back(std::move(entry));
   }
   std::sort(others.begin(), others.end(),
             [](const Entry& a, const Entry& b) { return a.time < b.time; });

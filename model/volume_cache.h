@@ -31,6 +31,10 @@ struct SourceVolume {
   std::string modality;
 };
 
+// SHA-256 of all that the cached form of a volume depends on: its voxels, geometry and what its
+// modality means for the card, and the card's preprocessing.
+std::string CacheKey(const SourceVolume& source, const ModelCard& card);
+
 // A preprocessed volume. Safe for concurrent use.
 class CachedVolume {
  public:
@@ -53,12 +57,17 @@ class VolumeCache {
   // Files not used for longest are deleted above `limit_bytes`; 0: no limit.
   VolumeCache(std::string folder, int64_t limit_bytes);
 
-  // Preprocesses the volume unless the folder holds it, and maps it. Bounded memory: slab by slab.
+  // Preprocesses the volume unless the folder holds it whole, and maps it. Bounded memory: slab by
+  // slab.
   // RESOURCE_EXHAUSTED (DISK_FULL; CACHE_TOO_SMALL: this run's volumes alone exceed the limit).
   absl::StatusOr<std::shared_ptr<const CachedVolume>> Get(const SourceVolume& source,
                                                           const ModelCard& card);
 
  private:
+  // Preprocesses the volume into a file of this path, over a damaged one.
+  absl::Status Make(const SourceVolume& source, const ModelCard& card, const std::string& path);
+  // The volume of this file: NOT_FOUND without it, DATA_LOSS where it is damaged.
+  static absl::StatusOr<std::shared_ptr<CachedVolume>> Map(const std::string& path);
   absl::Status MakeRoom(int64_t bytes);
 
   const std::string folder_;

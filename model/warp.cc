@@ -1,5 +1,7 @@
 #include "model/warp.h"
 
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
 namespace gvsl {
 namespace {
 
@@ -39,6 +41,8 @@ at::Tensor OfficialAffineWarp(const at::Tensor& image, const at::Tensor& matrix)
 
 at::Tensor TransformPoints(const at::Tensor& points, const at::Tensor& matrix, at::IntArrayRef size,
                            const std::array<double, 3>& spacing_mm) {
+  // Half precision would misplace voxels.
+  const c10::impl::ExcludeDispatchKeyGuard exact(c10::DispatchKey::AutocastCUDA);
   // The displacement (M - I)(p - c) + t is added to the point, so that the identity adds exact
   // zeros.
   const at::Tensor centre = (AsColumn(size, points.options()) - 1) / 2;

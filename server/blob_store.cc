@@ -48,14 +48,8 @@ absl::Status WriteError(const std::string& what, int error) {
 }
 
 absl::Status SyncPath(const std::string& path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0 || fsync(file) != 0) {
-    const int error = errno;
-    if (file >= 0) close(file);
-    return WriteError("cannot sync to disk", error);
-  }
-  close(file);
-  return absl::OkStatus();
+  const int error = SyncToDisk(path);
+  return error == 0 ? absl::OkStatus() : WriteError("cannot sync to disk", error);
 }
 
 absl::Status MakeFolder(const std::string& folder) {

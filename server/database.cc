@@ -53,6 +53,8 @@ const std::vector<std::vector<std::string>>& Migrations() {
              vector TEXT NOT NULL))",
           "CREATE UNIQUE INDEX embeddings_by_volume ON embeddings (volume_id, fingerprint)",
           "CREATE INDEX embeddings_by_fingerprint ON embeddings (fingerprint, vector_key)",
+      },
+      {
           R"(CREATE TABLE registrations (id VARCHAR(64) PRIMARY KEY, display_name TEXT NOT NULL,
              fixed TEXT NOT NULL, moving TEXT NOT NULL, quality VARCHAR(16) NOT NULL,
              blob_sha256 VARCHAR(64) NOT NULL, create_us BIGINT NOT NULL, record TEXT NOT NULL))",

@@ -60,6 +60,18 @@ TEST_F(DatabaseTest, BringsOneOfTheFirstVersionUpToDate) {
   EXPECT_TRUE(RegistrationStore(**database).List({}).ok());
 }
 
+TEST_F(DatabaseTest, BringsOneWithoutRegistrationsUpToDate) {
+  {
+    soci::session sql(soci::sqlite3, "dbname=" + path_);
+    sql << "DROP TABLE registrations";
+    sql << "UPDATE schema_version SET version = 3";
+  }
+  auto database = Database::Open(path_);
+  ASSERT_TRUE(database.ok()) << database.status();
+  EXPECT_TRUE(EmbeddingStore(**database).Count("a").ok());
+  EXPECT_TRUE(RegistrationStore(**database).List({}).ok());
+}
+
 TEST_F(DatabaseTest, RefusesAFileThatIsNone) {
   std::ofstream(folder_ + "/noise") << std::string(10000, 'x');
   const auto database = Database::Open(folder_ + "/noise");

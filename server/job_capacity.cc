@@ -38,7 +38,6 @@ JobCapacity CapacityOf(const ServerState& state) {
     capacity.cuda = true;
     const auto memory = CudaDeviceMemory();
     const auto first = static_cast<size_t>(std::atoi(state.device.c_str() + 5));
-    capacity.devices = memory.size() > first ? static_cast<int64_t>(memory.size() - first) : 0;
     capacity.memory_bytes = memory.size() > first ? memory[first] : 0;
   }
   // The cache gives up what it holds; a fifth of the disk stays free for volumes and models.

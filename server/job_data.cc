@@ -12,10 +12,12 @@
 namespace gvsl {
 namespace {
 
-constexpr int kMostNamed = 10000;      // of one list: an answer that repeats them stays below 1 MiB
-constexpr size_t kMostFound = 100000;  // of one role
-constexpr int kMostTold = 5;           // wrong names of one list
-constexpr size_t kLeast = 2;           // a pair
+constexpr int kMostNamed = 10000;  // of one list: an answer that repeats them stays below 1 MiB
+// Of one job: each of its ranks maps every volume, and Linux allows a process 65,530 maps
+// (vm.max_map_count).
+constexpr size_t kMostVolumes = 60000;
+constexpr int kMostTold = 5;  // wrong names of one list
+constexpr size_t kLeast = 2;  // a pair
 
 using ByName = std::map<std::string, v1::Volume>;
 
@@ -72,8 +74,9 @@ absl::StatusOr<ByName> Found(const std::string& field, const std::string& filter
     for (v1::Volume& volume : page->volumes) {
       if (volume.kind() == v1::Volume::IMAGE) volumes[volume.name()] = std::move(volume);
     }
-    if (volumes.size() > kMostFound) {
-      violations.Add(field, absl::StrCat("finds more than ", kMostFound, " images"));
+    if (volumes.size() > kMostVolumes) {
+      violations.Add(field, absl::StrCat("finds more than the ", kMostVolumes,
+                                         " images that a job may have; narrow it"));
       return volumes;
     }
     request.set_page_token(page->next_page_token);
@@ -81,12 +84,17 @@ absl::StatusOr<ByName> Found(const std::string& field, const std::string& filter
   return volumes;
 }
 
-std::vector<v1::Volume> InOrder(const ByName& volumes) {
+// One volume of each content: a pair is of two images.
+std::vector<v1::Volume> Distinct(const ByName& volumes) {
   std::vector<v1::Volume> list;
   for (const auto& entry : volumes) list.push_back(entry.second);
   std::stable_sort(list.begin(), list.end(), [](const auto& a, const auto& b) {
     return a.content_sha256() < b.content_sha256();
   });
+  const auto same = [](const auto& a, const auto& b) {
+    return a.content_sha256() == b.content_sha256();
+  };
+  list.erase(std::unique(list.begin(), list.end(), same), list.end());
   return list;
 }
 
@@ -120,20 +128,25 @@ absl::StatusOr<JobData> ResolveData(const v1::PretrainingSpec::Data& data, Metad
   for (auto& entry : *found) {
     if (held_out_contents.count(entry.second.content_sha256()) == 0) training.insert(entry);
   }
-  const std::string missing = " image(s); it needs 2 or more, of which a pair is made";
-  if (training.size() < kLeast)
-    violations.Add("data.volumes", absl::StrCat("name and filter give ", training.size(), missing));
-  if (!held_out->empty() && held_out->size() < kLeast) {
-    violations.Add("data.validation_volumes",
-                   absl::StrCat("name and filter give ", held_out->size(), missing,
-                                ", or none for no validation"));
+  JobData result;
+  result.training = Distinct(training);
+  result.validation = Distinct(*held_out);
+  const std::string missing = " different image(s); it needs 2 or more, of which a pair is made";
+  const size_t count = result.training.size(), held_out_count = result.validation.size();
+  if (count < kLeast)
+    violations.Add("data.volumes", absl::StrCat("name and filter give ", count, missing));
+  if (held_out_count > 0 && held_out_count < kLeast) {
+    violations.Add("data.validation_volumes", absl::StrCat("name and filter give ", held_out_count,
+                                                           missing, ", or none for no validation"));
+  }
+  if (count <= kMostVolumes && held_out_count <= kMostVolumes &&
+      count + held_out_count > kMostVolumes) {
+    violations.Add("data.filter", absl::StrCat("finds ", count, " images beside ", held_out_count,
+                                               " for validation; a job may have ", kMostVolumes));
   }
   if (held_out->empty() && !data.validation_filter().empty())
     violations.Add("data.validation_filter", "finds no image");
 
-  JobData result;
-  result.training = InOrder(training);
-  result.validation = InOrder(*held_out);
   Sha256 digest;
   const auto count_in = [&](const char* role, const std::vector<v1::Volume>& volumes) {
     for (const v1::Volume& volume : volumes) {

@@ -19,7 +19,8 @@ struct JobData {
   std::string sha256;  // over contents and roles
 };
 
-// Resolves names and filters: images alone; never one content in both roles. A volume that was held
+// Resolves names and filters: images alone; one volume of each content, and no content in both
+// roles; 60,000 volumes at most. A volume that was held
 // out by name or filter is taken from what the training filter finds; one that is named for both is
 // wrong. What is wrong is added below `data.`; a status is the metadata store's own.
 absl::StatusOr<JobData> ResolveData(const v1::PretrainingSpec::Data& data, MetadataStore& metadata,

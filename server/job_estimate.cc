@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "imaging/status_reason.h"
+#include "server/violations.h"
 
 namespace gvsl {
 namespace {
@@ -81,15 +82,15 @@ double SecondsOf(const ResolvedJob& job, const Network& network, const JobCapaci
                        static_cast<double>(run.steps());
   // What LibTorch's convolutions reach on a core, or on one device.
   const bool half = run.precision() == v1::PretrainingSpec::Optimization::BFLOAT16;
-  const double per_second = capacity.cuda ? (half ? 40e12 : 10e12) * run.world_size()
-                                          : 40e9 * std::max(1, capacity.threads);
+  const double per_second =
+      capacity.cuda ? (half ? 40e12 : 10e12) : 40e9 * std::max(1, capacity.threads);
   return flops / per_second;
 }
 
 std::string Gib(double bytes) { return absl::StrFormat("%.1f GiB", bytes / kGibibyte); }
 
-absl::Status Refuse(const std::string& text, const char* reason) {
-  return WithReason(absl::ResourceExhaustedError(text), reason);
+absl::Status Refuse(const Violations& violations, const char* reason) {
+  return WithReason(absl::ResourceExhaustedError(violations.status().message()), reason);
 }
 
 }  // namespace
@@ -109,28 +110,32 @@ v1::JobEstimate EstimateJob(const ResolvedJob& job, const JobCapacity& capacity)
 
 absl::Status CheckFits(const ResolvedJob& job, const v1::JobEstimate& estimate,
                        const JobCapacity& capacity) {
-  const int64_t ranks = job.spec.optimization().world_size();
-  if (capacity.devices > 0 && ranks > capacity.devices) {
-    return Refuse(absl::StrCat("the job wants ", ranks, " ranks, a CUDA device each, and this ",
-                               "server has ", capacity.devices, "; lower optimization.world_size"),
-                  "JOB_TOO_LARGE");
-  }
-  const auto memory = static_cast<double>(estimate.memory_bytes()) * (capacity.cuda ? 1.0 : ranks);
+  const auto& run = job.spec.optimization();
+  const auto memory = static_cast<double>(estimate.memory_bytes()) * run.world_size();
   if (capacity.memory_bytes > 0 && memory > static_cast<double>(capacity.memory_bytes)) {
-    return Refuse(absl::StrCat("the job needs about ", Gib(memory), " of memory, and the ",
-                               capacity.cuda ? "device" : "server", " has ",
-                               Gib(static_cast<double>(capacity.memory_bytes)),
-                               "; lower data.crop or optimization.batch_size, raise ",
-                               "optimization.accumulation, or take a smaller network.size"),
-                  "JOB_TOO_LARGE");
+    Violations violations("job.spec.");
+    violations.Add("data.crop",
+                   absl::StrCat("the job needs about ", Gib(memory), " of memory, and the ",
+                                capacity.cuda ? "device" : "server", " has ",
+                                Gib(static_cast<double>(capacity.memory_bytes)), "; lower ",
+                                job.spec.data().crop(), ", or take a smaller network.size"));
+    violations.Add("optimization.batch_size", absl::StrCat("lower ", run.batch_size(),
+                                                           ", or raise optimization.accumulation"));
+    if (run.world_size() > 1) {
+      violations.Add("optimization.world_size",
+                     absl::StrCat("lower ", run.world_size(), ": each rank has its own memory"));
+    }
+    return Refuse(violations, "JOB_TOO_LARGE");
   }
   if (capacity.disk_bytes > 0 && estimate.disk_bytes() > capacity.disk_bytes) {
-    return Refuse(
+    Violations violations("job.spec.");
+    violations.Add(
+        "upkeep.keep_checkpoints",
         absl::StrCat("the job needs about ", Gib(static_cast<double>(estimate.disk_bytes())),
                      " of disk for its volumes' cache and checkpoints, and ",
-                     Gib(static_cast<double>(capacity.disk_bytes)),
-                     " are free; delete old jobs, or lower upkeep.keep_checkpoints"),
-        "DISK_FULL");
+                     Gib(static_cast<double>(capacity.disk_bytes)), " are free; lower ",
+                     job.spec.upkeep().keep_checkpoints(), ", or delete old jobs"));
+    return Refuse(violations, "DISK_FULL");
   }
   return absl::OkStatus();
 }

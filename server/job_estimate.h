@@ -14,8 +14,7 @@ namespace gvsl {
 struct JobCapacity {
   bool cuda = false;
   int threads = 1;
-  int64_t memory_bytes = 0;  // of one device; on the CPU of all ranks together
-  int64_t devices = 0;       // under CUDA
+  int64_t memory_bytes = 0;  // of the device; on the CPU of all ranks together
   int64_t disk_bytes = 0;    // free, and what the cache may give up
   int64_t cache_bytes = 0;   // how large the cache of volumes may grow
 };
@@ -24,7 +23,7 @@ struct JobCapacity {
 // 96^3, 13.6 GiB at 128^3); memory is good to a quarter there, and durations to a factor of three.
 v1::JobEstimate EstimateJob(const ResolvedJob& job, const JobCapacity& capacity);
 
-// RESOURCE_EXHAUSTED (JOB_TOO_LARGE, DISK_FULL) with what to change.
+// RESOURCE_EXHAUSTED (JOB_TOO_LARGE, DISK_FULL); its lines are fields to change, as Violations'.
 absl::Status CheckFits(const ResolvedJob& job, const v1::JobEstimate& estimate,
                        const JobCapacity& capacity);
 

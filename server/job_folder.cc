@@ -33,7 +33,7 @@ bool IsPrivate(const std::string& path) {
     if (path == own) return true;
   }
   const std::string name = path.substr(path.rfind('/') + 1);
-  return name.empty() || name[0] == '.' || name.find(".part-") != std::string::npos;
+  return name.empty() || name[0] == '.' || IsAsideName(name);
 }
 
 v1::JobArtifact Describe(const std::string& path, const struct stat& about) {

@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "imaging/status_reason.h"
+#include "server/job_test_fixture.h"
 
 namespace gvsl {
 namespace {
@@ -36,38 +37,6 @@ class JobFolderTest : public testing::Test {
 
   const std::string data_ = testing::TempDir() + "/job_folder_test." + std::to_string(getpid());
   const JobFolder folder_{data_, "jobs/a"};
-};
-
-// A process that holds the lock of a folder until it is killed.
-class Holder {
- public:
-  explicit Holder(const std::string& folder) {
-    int ready[2];
-    EXPECT_EQ(pipe(ready), 0);
-    child_ = fork();
-    if (child_ == 0) {
-      const int file = open((folder + "/lock").c_str(), O_RDWR | O_CREAT, 0600);
-      struct flock wanted = {};
-      wanted.l_type = F_WRLCK;
-      wanted.l_whence = SEEK_SET;
-      const bool held = fcntl(file, F_SETLK, &wanted) == 0;
-      if (write(ready[1], held ? "1" : "0", 1) == 1) pause();
-      _exit(0);
-    }
-    char held = '0';
-    EXPECT_EQ(read(ready[0], &held, 1), 1);
-    EXPECT_EQ(held, '1');
-    close(ready[0]);
-    close(ready[1]);
-  }
-  ~Holder() {
-    kill(child_, SIGKILL);
-    waitpid(child_, nullptr, 0);
-  }
-  pid_t pid() const { return child_; }
-
- private:
-  pid_t child_;
 };
 
 TEST_F(JobFolderTest, TheTaskIsThereBeforeTheProcessIs) {

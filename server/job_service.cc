@@ -74,6 +74,13 @@ absl::Status Cancel(ServerState& state, const std::string& name, v1::Job* respon
   auto updated = state.jobs->Update(name, [&](StoredJob& stored) -> absl::Status {
     switch (stored.job.state()) {
       case v1::Job::QUEUED:
+        // A process that had not taken its lock yet when an earlier server died was taken for dead;
+        // the supervisor stops it.
+        if (JobFolder(state.config.data_dir(), name).LockHolder().value_or(0) != 0) {
+          stored.job.set_state(v1::Job::RUNNING);
+          stored.stop_requested = true;
+          return absl::OkStatus();
+        }
         stored.job.set_state(v1::Job::CANCELLED);
         *stored.job.mutable_end_time() = Now();
         return absl::OkStatus();
@@ -109,6 +116,10 @@ absl::Status Resume(ServerState& state, const std::string& name, v1::Job* respon
   }
   auto updated = state.jobs->Update(name, [&](StoredJob& stored) -> absl::Status {
     v1::Job& job = stored.job;
+    const bool runs = job.state() == v1::Job::RUNNING && !stored.stop_requested;
+    if (runs || job.state() == v1::Job::QUEUED) return absl::OkStatus();  // as asked before
+    if (job.state() == v1::Job::RUNNING)
+      return refuse(" is being cancelled; resume it once it is CANCELLED");
     if (job.state() != v1::Job::CANCELLED && job.state() != v1::Job::FAILED) {
       return refuse(absl::StrCat(" is ", v1::Job::State_Name(job.state()),
                                  "; only a cancelled or failed job can be resumed"));

@@ -54,6 +54,10 @@ TEST_F(JobServiceTest, WhatTheServerHasNotTheMemoryForIsRefused) {
   const grpc::Status status = Create(request, &job);
   EXPECT_EQ(status.error_code(), StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(ReasonOf(status), "JOB_TOO_LARGE");
+  const auto bad = DetailOf<google::rpc::BadRequest>(status);
+  ASSERT_EQ(bad.field_violations_size(), 2);
+  EXPECT_EQ(bad.field_violations(0).field(), "job.spec.data.crop");
+  EXPECT_EQ(bad.field_violations(1).field(), "job.spec.optimization.batch_size");
 }
 
 TEST_F(JobServiceTest, ValidatingAloneQueuesNothing) {
@@ -114,7 +118,7 @@ TEST_F(JobServiceTest, ACancelledJobGoesOnWhenItIsResumed) {
   EXPECT_OK(Cancel(name, &job));  // cancelling a cancelled job does nothing
   ASSERT_OK(Resume(name, &job));
   EXPECT_EQ(job.state(), v1::Job::QUEUED);
-  EXPECT_EQ(ReasonOf(Resume(name, &job)), "JOB_NOT_RESUMABLE");
+  EXPECT_OK(Resume(name, &job));  // as a client whose first answer was lost does
   Await(name, v1::Job::SUCCEEDED);
   EXPECT_EQ(BeginningsOf(data_dir_, name).size(), 2u);
   EXPECT_GE(BeginningsOf(data_dir_, name)[1], 12);
@@ -122,6 +126,21 @@ TEST_F(JobServiceTest, ACancelledJobGoesOnWhenItIsResumed) {
   EXPECT_EQ(finished.error_code(), StatusCode::FAILED_PRECONDITION);
   EXPECT_EQ(ReasonOf(finished), "JOB_FINISHED");
   EXPECT_EQ(ReasonOf(Resume(name, &job)), "JOB_NOT_RESUMABLE");
+}
+
+TEST_F(JobServiceTest, ACancelledJobThatIsQueuedIsStoppedWhereAProcessIsAtWorkAllTheSame) {
+  Start();
+  const std::string running = Created(100000), queued = Created(100000);
+  AwaitStep(running, 1);
+  fs::create_directories(data_dir_ + "/" + queued);
+  // As of a server that died before its process had taken the lock.
+  const Holder process(data_dir_ + "/" + queued);
+  v1::Job job;
+  ASSERT_OK(Cancel(queued, &job));
+  EXPECT_EQ(job.state(), v1::Job::RUNNING) << "until its process has left";
+  EXPECT_EQ(ReasonOf(Resume(queued, &job)), "JOB_NOT_RESUMABLE");
+  Await(queued, v1::Job::CANCELLED);
+  EXPECT_EQ(ProcessOf(data_dir_, queued), 0);
 }
 
 TEST_F(JobServiceTest, WhatAJobNeedsCannotBeDeletedBeforeItHasEnded) {

@@ -66,6 +66,12 @@ void CompleteOptimization(bool cuda, Spec::Optimization& run, Violations& violat
   COMPLETE_COUNT(run, "optimization.", batch_size, 2, 1, 4096);
   COMPLETE_COUNT(run, "optimization.", accumulation, 1, 1, 4096);
   COMPLETE_COUNT(run, "optimization.", world_size, 1, 1, 64);
+  if (cuda && run.world_size() > 1) {
+    violations.Add("optimization.world_size",
+                   absl::StrCat(run.world_size(),
+                                " ranks need the CPU: this build has no NCCL for "
+                                "several on CUDA; take 1"));
+  }
   const int64_t parts = int64_t{run.accumulation()} * run.world_size();
   if (parts > 0 && run.batch_size() % parts != 0) {
     violations.Add(

@@ -1,6 +1,8 @@
 #include "server/job_spec.h"
 
 #include <gtest/gtest.h>
+#include <soci/soci.h>
+#include <soci/sqlite3/soci-sqlite3.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -255,6 +257,49 @@ TEST_F(JobSpecTest, ANamedVolumeIsNotForBothAlsoNotUnderAnotherName) {
   data().mutable_volumes()->RemoveLast();
   data().add_validation_volumes("volumes/copy");
   EXPECT_EQ(Wrong(), Fields{"job.spec.data.volumes[0]"});
+}
+
+TEST_F(JobSpecTest, OneContentUnderSeveralNamesIsOneVolume) {
+  AddVolume("copy", v1::Volume::IMAGE, "a");
+  data().add_volumes("volumes/copy");
+  const auto resolved = Resolve();
+  ASSERT_TRUE(resolved.ok()) << resolved.status();
+  EXPECT_EQ(Names(resolved->data.training), (Fields{"volumes/a", "volumes/b"}));
+  data().set_volumes(1, "volumes/copy");
+  data().mutable_volumes()->RemoveLast();
+  EXPECT_EQ(Wrong(), Fields{"job.spec.data.volumes"}) << "a pair of one image";
+  data().set_volumes(1, "volumes/b");
+  AddVolume("d_again", v1::Volume::IMAGE, "d");
+  data().add_validation_volumes("volumes/d");
+  data().add_validation_volumes("volumes/d_again");
+  EXPECT_EQ(Wrong(), Fields{"job.spec.data.validation_volumes"});
+}
+
+TEST_F(JobSpecTest, TakesNoMoreVolumesThanAProcessMayMap) {
+  data().clear_volumes();
+  data().set_filter("modality = MR");
+  soci::session sql(soci::sqlite3, "dbname=" + folder_ + "/metadata.sqlite");
+  // Created one microsecond after another, which pages go by.
+  const auto add = [&](int from, int to) {
+    sql << "WITH RECURSIVE n (i) AS (SELECT :f UNION ALL SELECT i + 1 FROM n WHERE i < :t) "
+           "INSERT INTO volumes (id, display_name, kind, modality, content_sha256, blob_sha256, "
+           "create_us, record) SELECT 'm' || i, '', 'IMAGE', 'MR', i, i, i, '{\"name\": "
+           "\"volumes/m' || i || '\", \"kind\": \"IMAGE\", \"contentSha256\": \"' || i || "
+           "'\", \"createTime\": \"1970-01-01T00:00:00.' || printf('%06d', i) || 'Z\"}' FROM n",
+        soci::use(from, "f"), soci::use(to, "t");
+  };
+  add(1, 59998);
+  data().add_validation_volumes("volumes/c");
+  data().add_validation_volumes("volumes/d");
+  EXPECT_EQ(Wrong(), Fields{});
+  add(59999, 59999);
+  EXPECT_EQ(Wrong(), Fields{"job.spec.data.filter"});
+}
+
+TEST_F(JobSpecTest, SeveralRanksNeedTheCpu) {
+  spec().mutable_optimization()->set_world_size(2);
+  EXPECT_TRUE(Resolve(/*cuda=*/false).ok());
+  EXPECT_EQ(FieldsOf(Resolve(/*cuda=*/true).status()), Fields{"job.spec.optimization.world_size"});
 }
 
 TEST_F(JobSpecTest, TheDigestIsOfContentsAndRolesNotOfNamesAndOrder) {

@@ -4,9 +4,13 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/output_file.h"
 #include "imaging/status_reason.h"
 #include "server/guarded.h"
 #include "server/job_events.h"
@@ -24,6 +28,13 @@ void End(v1::Job::State state, StoredJob& stored) {
   stored.job.clear_remaining();
   *stored.job.mutable_end_time() = Now();
   stored.stop_requested = false;
+}
+
+// 0 for a file that is not there.
+int64_t SizeOf(const std::string& path) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  return error ? 0 : static_cast<int64_t>(size);
 }
 
 void Requeue(StoredJob& stored) {
@@ -110,8 +121,9 @@ void JobSupervisor::StartNext(const std::string& name) {
   const auto task = TaskOf(state_, stored->job);
   if (absl::IsNotFound(task.status()))
     return Fail(name, absl::StrCat("It cannot start: ", std::string(task.status().message())));
-  const absl::Status prepared = task.ok() ? folder.Prepare(*task) : task.status();
-  if (!prepared.ok()) {
+  // The database's trouble is not the job's: it waits.
+  if (!task.ok()) return Complain(absl::StrCat(name, ": ", std::string(task.status().message())));
+  if (const absl::Status prepared = folder.Prepare(*task); !prepared.ok()) {
     Complain(absl::StrCat(name, ": ", std::string(prepared.message())));
     return Fail(name, ReasonOf(prepared) == "DISK_FULL"
                           ? "The disk of the server's data folder is full; free space, then "
@@ -168,11 +180,15 @@ void JobSupervisor::Tend(const std::string& name) {
   if (alive) SeeItStop(process, stored->stop_requested || draining());
   const bool gone = !alive && !news.more;
   if (!gone && news.offset == stored->event_offset) return;
+  // The record outlives a loss of power: what it tells of must outlive it, too.
+  if (const int error = SyncToDisk(folder.events_path()); error != 0 && error != ENOENT)
+    return Complain(absl::StrCat(name, ": events.jsonl: ", std::strerror(error)));
 
   absl::StatusOr<std::string> model = std::string();
   if (gone && news.ended && news.ended->outcome() == v1::JobEvent::Ended::SUCCEEDED)
     model = StoreModelOf(state_, stored->job, news.ended->model());
   const auto updated = state_.jobs->Update(name, [&](StoredJob& current) {
+    if (news.anew) current.event_sequence = 0;
     for (const v1::JobEvent& event : news.events) Apply(event, current);
     current.event_offset = news.offset;
     if (gone) Settle(news, process, model, current);
@@ -205,8 +221,9 @@ bool JobSupervisor::IsAlive(const JobFolder& folder, Process& process) {
 JobSupervisor::News JobSupervisor::ReadNews(const JobFolder& folder, const StoredJob& stored,
                                             bool alive, Process& process) {
   News news;
-  JobEventReader reader(folder.events_path(), stored.event_offset);
-  int64_t last_begin = stored.event_offset;
+  news.anew = SizeOf(folder.events_path()) < stored.event_offset;
+  JobEventReader reader(folder.events_path(), news.anew ? 0 : stored.event_offset);
+  int64_t last_begin = reader.offset();
   while (news.events.size() < kMostNews) {
     const int64_t begin = reader.offset();
     auto event = reader.Next();

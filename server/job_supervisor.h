@@ -63,6 +63,7 @@ class JobSupervisor {
   struct News {
     std::vector<v1::JobEvent> events;
     int64_t offset = 0;
+    bool anew = false;                         // they begin at the first one, the file being cut
     bool more = false;                         // there are others behind them
     std::optional<v1::JobEvent::Ended> ended;  // the last word of its last process
   };

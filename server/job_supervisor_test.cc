@@ -1,5 +1,8 @@
 #include "server/job_supervisor.h"
 
+#include <soci/soci.h>
+#include <soci/sqlite3/soci-sqlite3.h>
+
 #include <atomic>
 
 #include "server/job_spec.h"
@@ -326,6 +329,35 @@ TEST_F(JobSupervisorTest, ADrainThatIsTooShortLeavesTheProcessToTheNextStart) {
   EXPECT_FALSE(supervisor_->FinishDrain(50ms));
   EXPECT_EQ(Get(name).state(), v1::Job::RUNNING);
   Supervise("");
+  EXPECT_EQ(Await(name, v1::Job::SUCCEEDED).restarts(), 0);
+}
+
+TEST_F(JobSupervisorTest, EventsThatALossOfPowerTookAreNotWaitedFor) {
+  const std::string name = Queue(10);
+  ASSERT_TRUE(state_->jobs
+                  ->Update(name,
+                           [](StoredJob& stored) {
+                             stored.event_sequence = 1000;
+                             stored.event_offset = 1000000;
+                             return absl::OkStatus();
+                           })
+                  .ok());
+  Supervise("");
+  const v1::Job job = Await(name, v1::Job::SUCCEEDED);
+  EXPECT_EQ(job.restarts(), 0);
+  EXPECT_EQ(job.last_step().step(), 10);
+}
+
+TEST_F(JobSupervisorTest, AJobWaitsWhileTheDatabaseCannotTellOfItsVolumes) {
+  const std::string name = Queue(10);
+  soci::session sql(soci::sqlite3, "dbname=" + data_dir_ + "/metadata.sqlite");
+  std::string record;
+  sql << "SELECT record FROM volumes WHERE id = 'a'", soci::into(record);
+  sql << "UPDATE volumes SET record = '{' WHERE id = 'a'";
+  Supervise("");
+  std::this_thread::sleep_for(200ms);  // twenty polls, in which it could fail
+  EXPECT_EQ(Get(name).state(), v1::Job::QUEUED);
+  sql << "UPDATE volumes SET record = :r WHERE id = 'a'", soci::use(record, "r");
   EXPECT_EQ(Await(name, v1::Job::SUCCEEDED).restarts(), 0);
 }
 

@@ -2,8 +2,11 @@
 #ifndef GVSL_SERVER_JOB_TEST_FIXTURE_H_
 #define GVSL_SERVER_JOB_TEST_FIXTURE_H_
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
@@ -60,6 +63,38 @@ inline pid_t ProcessOf(const std::string& data_dir, const std::string& job) {
   EXPECT_TRUE(holder.ok()) << holder.status();
   return holder.value_or(0);
 }
+
+// A process that holds the lock of a folder until it is killed.
+class Holder {
+ public:
+  explicit Holder(const std::string& folder) {
+    int ready[2];
+    EXPECT_EQ(pipe(ready), 0);
+    child_ = fork();
+    if (child_ == 0) {
+      const int file = open((folder + "/lock").c_str(), O_RDWR | O_CREAT, 0600);
+      struct flock wanted = {};
+      wanted.l_type = F_WRLCK;
+      wanted.l_whence = SEEK_SET;
+      const bool held = fcntl(file, F_SETLK, &wanted) == 0;
+      if (write(ready[1], held ? "1" : "0", 1) == 1) pause();
+      _exit(0);
+    }
+    char held = '0';
+    EXPECT_EQ(read(ready[0], &held, 1), 1);
+    EXPECT_EQ(held, '1');
+    close(ready[0]);
+    close(ready[1]);
+  }
+  ~Holder() {
+    kill(child_, SIGKILL);
+    waitpid(child_, nullptr, 0);
+  }
+  pid_t pid() const { return child_; }
+
+ private:
+  pid_t child_;
+};
 
 // Leaves no process behind, whatever became of the test.
 inline void KillProcesses(const std::string& data_dir) {

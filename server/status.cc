@@ -84,8 +84,8 @@ google::rpc::BadRequest BadRequestOf(const std::string& message) {
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   std::string message(status.message());
-  const bool has_field =
-      status.code() == absl::StatusCode::kInvalidArgument && !FieldOf(message).empty();
+  const bool has_field = (absl::IsInvalidArgument(status) || absl::IsResourceExhausted(status)) &&
+                         !FieldOf(message).empty();
   message = CleanText(message, has_field ? kMostFieldText : kMostText);
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));

@@ -1,16 +1,7 @@
 // ITK, an independent implementation, reads our transform files and resamples the moving image with
-// them: it gets our warped volume.
+// them: it gets our warped volume. ITK runs in a program of its own (tests/itk_resample_main.cc),
+// since its niftilib has the names of ours.
 #include <gtest/gtest.h>
-#include <itkAffineTransform.h>
-#include <itkCompositeTransform.h>
-#include <itkDisplacementFieldTransform.h>
-#include <itkImage.h>
-#include <itkImageFileReader.h>
-#include <itkLinearInterpolateImageFunction.h>
-#include <itkNiftiImageIO.h>
-#include <itkResampleImageFilter.h>
-#include <itkTransformFileReader.h>
-#include <itkTxtTransformIOFactory.h>
 
 #include <cmath>
 #include <cstdlib>
@@ -22,27 +13,6 @@
 
 namespace gvsl {
 namespace {
-
-using Image = itk::Image<float, 3>;
-using FieldTransform = itk::DisplacementFieldTransform<double, 3>;
-
-template <typename T>
-typename T::Pointer ReadImage(const std::string& path) {
-  auto reader = itk::ImageFileReader<T>::New();
-  reader->SetImageIO(itk::NiftiImageIO::New());
-  reader->SetFileName(path);
-  reader->Update();
-  return reader->GetOutput();
-}
-
-itk::Transform<double, 3, 3>::Pointer ReadAffine(const std::string& path) {
-  itk::ObjectFactoryBase::RegisterFactory(itk::TxtTransformIOFactory::New());
-  auto reader = itk::TransformFileReaderTemplate<double>::New();
-  reader->SetFileName(path);
-  reader->Update();
-  return dynamic_cast<itk::Transform<double, 3, 3>*>(
-      reader->GetTransformList()->front().GetPointer());
-}
 
 // A map that turns, scales and bends, with its field on a lattice around `fixed`.
 SpatialMap SomeMap(const Grid& fixed) {
@@ -111,20 +81,15 @@ TEST_P(ItkTransformTest, ResamplesWithOurFilesAsWeDo) {
 
   const auto ours = WarpVolume(source, map, fixed);
   ASSERT_TRUE(ours.ok()) << ours.status();
-  auto displacement = FieldTransform::New();
-  displacement->SetDisplacementField(ReadImage<FieldTransform::DisplacementFieldType>(field));
-  auto composite = itk::CompositeTransform<double, 3>::New();
-  composite->AddTransform(ReadAffine(affine));
-  composite->AddTransform(displacement);  // added last, applied first
-  auto filter = itk::ResampleImageFilter<Image, Image>::New();
-  filter->SetInput(ReadImage<Image>(folder_ / "moving.nii"));
-  filter->SetReferenceImage(ReadImage<Image>(target));
-  filter->UseReferenceImageOn();
-  filter->SetTransform(composite);
-  filter->SetInterpolator(itk::LinearInterpolateImageFunction<Image, double>::New());
-  filter->Update();
+  const std::string command = std::string(GVSL_BIN_DIR) + "/gvsl_itk_resample '" +
+                              (folder_ / "moving.nii") + "' '" + affine + "' '" + field + "' '" +
+                              target + "' '" + (folder_ / "itk.nii") + "'";
+  ASSERT_EQ(std::system(command.c_str()), 0) << command;
+  const auto by_itk = ReadVolume(folder_ / "itk.nii");
+  ASSERT_TRUE(by_itk.ok()) << by_itk.status();
+  ASSERT_EQ(by_itk->grid().size, fixed.size);
 
-  const float* its = filter->GetOutput()->GetBufferPointer();
+  const float* its = by_itk->voxels<float>();
   const float* values = ours->voxels<float>();
   double sum = 0;
   int64_t shown = 0, apart = 0;

@@ -144,20 +144,48 @@ class Trainer(unittest.TestCase):
         self.assertTrue(any(b"\x89PNG" in record for record in records))
 
     def test_a_job_killed_at_any_moment_gives_the_losses_of_one_that_was_not(self):
-        straight = self.job("straight")
+        straight = self.job("straight", steps=10)
         self.run_job(straight)
-        killed = self.job("killed")
-        for _ in range(3):
+        killed = self.job("killed", steps=10)
+        for step in (3, 6):
             process = self.spawn(killed)
-            time.sleep(self.random.uniform(0.7, 3))
+            self.until_step(killed, process, step)
+            time.sleep(self.random.uniform(0, 0.05))
             process.send_signal(signal.SIGKILL)
-            process.wait()
+            self.assertEqual(process.wait(), -signal.SIGKILL, "it was to be killed before its end")
         self.run_job(killed)
+        starts = [int(event["started"].get("step", 0)) for event in self.events(killed) if "started" in event]
+        self.assertEqual(len(starts), 3)
+        self.assertEqual(starts, sorted(starts))
+        self.assertGreater(starts[1], 0, "it went on from a checkpoint")
         self.assertEqual(self.losses(killed), self.losses(straight))
         self.assertEqual((killed / "last.safetensors").read_bytes()[-1000:],
                          (straight / "last.safetensors").read_bytes()[-1000:])
         numbers = [int(event["sequence"]) for event in self.events(killed)]
         self.assertEqual(numbers, list(range(1, len(numbers) + 1)))
+
+    def test_deletes_what_a_killed_process_was_writing(self):
+        job = self.job("leftovers", steps=2)
+        (job / "checkpoints").mkdir()
+        left = [job / "best.safetensors.part-AbCd12", job / "checkpoints/step-000000002.safetensors.part-AbCd12"]
+        for path in left:
+            path.write_bytes(b"half a file")
+        self.run_job(job)
+        self.assertFalse([path for path in left if path.exists()])
+
+    def test_goes_on_with_the_volumes_that_it_began_with_or_says_so(self):
+        job = self.job("modality", steps=500)
+        process = self.spawn(job)
+        self.until_step(job, process, 3)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 0)
+        stopped = self.events(job)[-1]["ended"]
+        task = job / "task.textproto"
+        task.write_text(task.read_text().replace('modality: "MR"', 'modality: "CT"', 1))
+        self.run_job(job, code=1)
+        ended = self.events(job)[-1]["ended"]
+        self.assertIn("modality", ended["message"])
+        self.assertEqual((ended["outcome"], ended["step"]), ("FAILED", stopped["step"]))
 
     def test_keeps_the_last_step_when_it_is_told_to_stop(self):
         job = self.job("stopped", steps=500, upkeep="checkpoint_every: 1000")
@@ -204,23 +232,43 @@ class Trainer(unittest.TestCase):
             # Sums in another order; Adam divides small gradients by their own size, which amplifies.
             self.assertLess(abs(value - expected), 1e-5 if step == 1 else 2e-3, f"step {step}")
 
+    def test_four_ranks_find_each_other(self):
+        job = self.job("four", steps=2, optimization="batch_size: 4 world_size: 4")
+        self.run_job(job)
+        self.assertEqual(set(self.losses(job)), {1, 2})
+        self.assertFalse((job / ".ranks").exists())
+
+    def children(self, process):
+        return pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+    def test_a_rank_that_dies_before_they_have_met_ends_the_job_for_another_try(self):
+        job = self.job("early", steps=500, optimization="batch_size: 2 world_size: 2")
+        process = self.spawn(job)
+        while process.poll() is None and not self.children(process):
+            time.sleep(0.001)
+        os.kill(int(self.children(process)[0]), signal.SIGKILL)
+        self.assertEqual(process.wait(timeout=60), 1, "it waits for nobody who cannot come")
+        ended = self.events(job)[-1]["ended"]
+        self.assertEqual((ended["outcome"], ended["retryable"]), ("FAILED", True))
+        self.assertIn("rank 1", ended["message"])
+
     def test_a_lost_rank_ends_the_job_for_another_try(self):
         job = self.job("lost", steps=500, optimization="batch_size: 2 world_size: 2")
         process = self.spawn(job)
         self.until_step(job, process, 2)
-        children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        self.assertEqual(len(children), 1)
-        os.kill(int(children[0]), signal.SIGKILL)
+        child, = self.children(process)
+        os.kill(int(child), signal.SIGKILL)
         self.assertEqual(process.wait(timeout=120), 1)
         ended = self.events(job)[-1]["ended"]
         self.assertEqual((ended["outcome"], ended["retryable"]), ("FAILED", True))
+        self.assertGreaterEqual(int(ended["step"]), 2)
         self.assertIn("rank", ended["message"])
 
     def test_ranks_end_with_the_one_that_leads_them(self):
         job = self.job("orphans", steps=500, optimization="batch_size: 2 world_size: 2")
         process = self.spawn(job)
         self.until_step(job, process, 1)
-        child, = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        child, = self.children(process)
         process.kill()
         process.wait()
         deadline = time.monotonic() + 60
@@ -243,6 +291,7 @@ class Trainer(unittest.TestCase):
         self.assertEqual(ended["outcome"], "FAILED")
         self.assertFalse(ended.get("retryable", False))
         self.assertRegex(ended["message"], "free space.*resume")
+        self.assertEqual(ended["step"], "4", "the second checkpoint's")
         kept = list((job / "checkpoints").iterdir())
         self.assertEqual([path.name for path in kept], ["step-000000002.safetensors"])
         subprocess.run(["mount", "-o", "remount,size=200m", small], check=True)

@@ -1,7 +1,6 @@
 #include "trainer/job_observer.h"
 
 #include <cstdio>
-#include <filesystem>
 
 #include "absl/strings/str_cat.h"
 #include "imaging/output_file.h"
@@ -84,8 +83,7 @@ absl::Status JobObserver::Checkpoint(const CheckpointReport& report) {
 absl::Status JobObserver::Picture(const PictureReport& report) {
   auto picture = Render(report);
   if (!picture.ok()) return picture.status();
-  std::error_code ignored;
-  std::filesystem::create_directories(folder_ + "/pictures", ignored);
+  if (absl::Status status = MakeFolders(folder_ + "/pictures"); !status.ok()) return status;
   char name[64];
   std::snprintf(name, sizeof(name), "/pictures/step-%09lld.png",
                 static_cast<long long>(report.step));

@@ -5,15 +5,19 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 #include <mutex>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "imaging/output_file.h"
 #include "imaging/status_reason.h"
+#include "model/checkpoint.h"
 #include "model/extractor.h"
 #include "trainer/event_log.h"
 #include "trainer/folder_lock.h"
@@ -62,13 +66,21 @@ std::string Advice(const absl::Status& status, const std::string& folder,
   return absl::StrReplaceAll(message, names);
 }
 
-// What the signal's thread needs of a run that may not have begun.
-struct Shared {
+// A run from its task on, and what the signal's thread needs of it. The mutex is held by whoever
+// ends the run, for good: it is not ended from two sides.
+struct Run {
   std::mutex mutex;
   std::string folder;
+  int64_t begin = 0;  // the step that it goes on from, as far as names of checkpoints tell
   v1::TrainingTask task;
-  Trainer* trainer = nullptr;
+  std::unique_ptr<TensorboardWriter> tensorboard;
+  std::unique_ptr<JobObserver> observer;
   Peers peers;
+  std::unique_ptr<RankGroup> group;
+  std::unique_ptr<Trainer> trainer;
+
+  // The last finished step.
+  int64_t step() const { return trainer != nullptr ? trainer->step() : begin; }
 };
 
 v1::JobEvent Ended(v1::JobEvent::Ended::Outcome outcome, int64_t step, const std::string& message) {
@@ -100,72 +112,81 @@ absl::Status CatchSignals() {
 
 // Waits for SIGTERM; keeps the last finished step and ends the process, while the step under way
 // goes on computing what nobody will see.
-void StopOnSignal(Shared& shared, EventLog& events) {
+void StopOnSignal(Run& run, EventLog& events) {
   char received = 0;
   while (read(signal_pipe[0], &received, 1) != 1) {
   }
   std::fprintf(stderr, "signal %d: stopping\n", received);
-  int64_t step = 0;
+  run.mutex.lock();
   absl::Status status;
-  shared.mutex.lock();  // to the end: the run is not ended from two sides
-  if (shared.trainer != nullptr) {
-    auto stopped = shared.trainer->Stop();
-    status = stopped.status();
-    if (stopped.ok()) step = *stopped;
-  }
+  if (run.trainer != nullptr) status = run.trainer->Stop().status();
   if (status.ok()) {
-    status = events.Append(Ended(v1::JobEvent::Ended::STOPPED, step, ""), true);
+    status = events.Append(Ended(v1::JobEvent::Ended::STOPPED, run.step(), ""), true);
   } else {
     auto event =
-        Ended(v1::JobEvent::Ended::FAILED, step, Advice(status, shared.folder, shared.task));
+        Ended(v1::JobEvent::Ended::FAILED, run.step(), Advice(status, run.folder, run.task));
     (void)events.Append(event, true);
   }
-  shared.peers.Kill();
+  run.peers.Kill();
   _exit(status.ok() ? kDone : Complain(status));
 }
 
-absl::StatusOr<TrainingResult> Train(const v1::TrainingTask& task, const std::string& folder,
-                                     Shared& shared, JobObserver& observer, int size) {
-  auto setup = SetupOf(task, folder);
+int Cores() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
+
+absl::Status MeetPeers(Run& run, int size) {
+  const std::string store = run.folder + "/.ranks";
+  std::error_code ignored;
+  std::filesystem::remove(store, ignored);
+  absl::Status started;
+  {
+    const std::lock_guard<std::mutex> lock(run.mutex);
+    started = run.peers.Start(run.folder, store, size);
+  }
+  const auto all_live = [&] {
+    const std::lock_guard<std::mutex> lock(run.mutex);
+    return run.peers.AllLive();
+  };
+  auto joined = started.ok() ? JoinRanks(store, 0, size, all_live) : started;
+  std::filesystem::remove(store, ignored);
+  if (!joined.ok()) return joined.status();
+  run.group = *std::move(joined);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TrainingResult> Train(Run& run, EventLog& events) {
+  auto task = ReadTask(run.folder);
+  if (!task.ok()) return task.status();
+  {
+    const std::lock_guard<std::mutex> lock(run.mutex);
+    run.task = *std::move(task);
+  }
+  auto tensorboard = TensorboardWriter::Open(run.folder + "/tensorboard");
+  if (!tensorboard.ok()) return tensorboard.status();
+  run.tensorboard = *std::move(tensorboard);
+  run.observer = std::make_unique<JobObserver>(run.folder, events, *run.tensorboard);
+  auto setup = SetupOf(run.task, run.folder);
   if (!setup.ok()) return setup.status();
-  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  const int threads = task.threads() > 0 ? task.threads() : std::max(1, cores / size);
-  auto device = InitializeLibTorch({task.device().empty() ? "auto" : task.device(), threads});
+  const int threads = ThreadsOfRank(run.task, Cores());
+  auto device =
+      InitializeLibTorch({run.task.device().empty() ? "auto" : run.task.device(), threads});
   if (!device.ok()) return device.status();
   setup->device = *device;
   setup->loader_threads = *device == "cpu" ? 1 : std::clamp(threads / 2, 1, 8);
-
-  std::unique_ptr<RankGroup> group;
-  if (size > 1) {
-    if (*device != "cpu") {
-      return absl::InvalidArgumentError(
-          "optimization.world_size: several ranks need the CPU in this build; take one on CUDA");
-    }
-    const std::string store = absl::StrCat(folder, "/ranks-", getpid());
-    std::error_code ignored;
-    std::filesystem::remove(store, ignored);
-    absl::Status started;
-    {
-      const std::lock_guard<std::mutex> lock(shared.mutex);
-      started = shared.peers.Start(folder, store, size);
-    }
-    if (!started.ok()) return started;
-    auto joined = JoinRanks(store, 0, size);
-    std::filesystem::remove(store, ignored);
-    if (!joined.ok()) return joined.status();
-    group = *std::move(joined);
+  const int size = std::max(1, run.task.spec().optimization().world_size());
+  if (size > 1 && *device != "cpu") {
+    return absl::InvalidArgumentError(
+        "optimization.world_size: several ranks need the CPU in this build; take one on CUDA");
   }
-  auto trainer = Trainer::Make(*setup, observer, group.get());
+  if (size > 1) {
+    if (absl::Status status = MeetPeers(run, size); !status.ok()) return status;
+  }
+  auto trainer = Trainer::Make(*setup, *run.observer, run.group.get());
   if (!trainer.ok()) return trainer.status();
   {
-    const std::lock_guard<std::mutex> lock(shared.mutex);
-    shared.trainer = trainer->get();
+    const std::lock_guard<std::mutex> lock(run.mutex);
+    run.trainer = *std::move(trainer);
   }
-  auto result = (*trainer)->Run();
-  const std::lock_guard<std::mutex> lock(
-      shared.mutex);  // held for good by a signal that came first
-  shared.trainer = nullptr;
-  return result;
+  return run.trainer->Run();
 }
 
 int Lead(const std::string& folder) {
@@ -175,39 +196,33 @@ int Lead(const std::string& folder) {
     Complain(lock.status());
     return lock.status().code() == absl::StatusCode::kFailedPrecondition ? kInUse : kFailed;
   }
+  RemoveAsideFiles(folder, std::chrono::seconds(0));  // nobody else writes here
   auto events = EventLog::Open(folder + "/events.jsonl");
   if (!events.ok()) return Complain(events.status());
-  Shared shared;
-  shared.folder = folder;
-  std::thread([&] { StopOnSignal(shared, **events); }).detach();
+  Run run;
+  run.folder = folder;
+  run.begin = LastCheckpointStep(folder + "/checkpoints");
+  std::thread([&] { StopOnSignal(run, **events); }).detach();
 
-  const auto fail = [&](const absl::Status& status) {
-    auto event = Ended(v1::JobEvent::Ended::FAILED, 0, Advice(status, shared.folder, shared.task));
+  auto result = Train(run, **events);
+  // From here on a signal finds the mutex held, and the process ends by itself.
+  run.mutex.lock();
+  run.peers.Kill();
+  absl::Status status = result.status();
+  if (status.ok()) {
+    auto event = Ended(v1::JobEvent::Ended::SUCCEEDED, result->step,
+                       result->stopped_early ? "stopped early: validation no longer improves" : "");
+    event.mutable_ended()->set_model(result->model);
+    status = (*events)->Append(event, true);
+  } else {
+    auto event =
+        Ended(v1::JobEvent::Ended::FAILED, run.step(), Advice(status, run.folder, run.task));
     event.mutable_ended()->set_retryable(Retryable(status));
     (void)(*events)->Append(event, true);
-    return Complain(status);
-  };
-  auto task = ReadTask(folder);
-  if (!task.ok()) return fail(task.status());
-  {
-    const std::lock_guard<std::mutex> lock(shared.mutex);
-    shared.task = *task;
   }
-  auto tensorboard = TensorboardWriter::Open(folder + "/tensorboard");
-  if (!tensorboard.ok()) return fail(tensorboard.status());
-  JobObserver observer(folder, **events, **tensorboard);
-  const int size = std::max(1, task->spec().optimization().world_size());
-  auto result = Train(*task, folder, shared, observer, size);
-  // From here on a signal finds the mutex held, and the process ends by itself.
-  shared.mutex.lock();
-  shared.peers.Kill();
-  if (!result.ok()) return fail(result.status());
-  auto event = Ended(v1::JobEvent::Ended::SUCCEEDED, result->step,
-                     result->stopped_early ? "stopped early: validation no longer improves" : "");
-  event.mutable_ended()->set_model(result->model);
-  if (absl::Status status = (*events)->Append(event, true); !status.ok()) return Complain(status);
+  const int code = status.ok() ? kDone : Complain(status);
   std::fflush(nullptr);
-  _exit(kDone);  // not through the destructors of what the signal's thread may look at
+  _exit(code);  // not through the destructors of what the signal's thread may look at
 }
 
 // Another rank than the first: no events, no files; the first one ends it.
@@ -221,16 +236,15 @@ class Nobody : public TrainingObserver {
   absl::Status Warning(const std::string&) override { return absl::OkStatus(); }
 };
 
-int Follow(const std::string& folder, int rank, const std::string& store) {
+int Follow(const std::string& folder, int rank, const std::string& store, pid_t leader) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != leader) return kFailed;  // it died before it could be heard of
   auto task = ReadTask(folder);
   if (!task.ok()) return Complain(task.status());
   auto setup = SetupOf(*task, folder);
   if (!setup.ok()) return Complain(setup.status());
   const int size = task->spec().optimization().world_size();
-  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  auto device = InitializeLibTorch(
-      {"cpu", task->threads() > 0 ? task->threads() : std::max(1, cores / size)});
+  auto device = InitializeLibTorch({"cpu", ThreadsOfRank(*task, Cores())});
   if (!device.ok()) return Complain(device.status());
   setup->device = *device;
   setup->loader_threads = 1;
@@ -256,6 +270,7 @@ int main(int argc, char** argv) {
   prctl(PR_SET_NAME, "gvsl-trainer");  // it was started as "exe"
   std::string folder, store;
   int rank = 0;
+  pid_t leader = 0;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     if (word == "--help") {
@@ -270,6 +285,8 @@ int main(int argc, char** argv) {
       rank = std::atoi(argv[++i]);
     } else if (word == "--store" && i + 1 < argc) {
       store = argv[++i];
+    } else if (word == "--leader" && i + 1 < argc) {
+      leader = std::atoi(argv[++i]);
     } else if (folder.empty() && !word.empty() && word[0] != '-') {
       folder = word;
     } else {
@@ -277,9 +294,9 @@ int main(int argc, char** argv) {
       break;
     }
   }
-  if (folder.empty() || (rank > 0) != !store.empty()) {
+  if (folder.empty() || (rank > 0) != !store.empty() || (rank > 0) != (leader > 0)) {
     std::fputs(gvsl::kUsage, stderr);
     return gvsl::kUsageError;
   }
-  return rank > 0 ? gvsl::Follow(folder, rank, store) : gvsl::Lead(folder);
+  return rank > 0 ? gvsl::Follow(folder, rank, store, leader) : gvsl::Lead(folder);
 }

@@ -4,9 +4,12 @@
 #include <spawn.h>
 #include <sys/wait.h>
 #include <torch/torch.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstring>
+#include <filesystem>
+#include <thread>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
@@ -19,15 +22,44 @@ namespace {
 
 // Ranks wait for rank 0 while it validates and writes.
 constexpr auto kTimeout = std::chrono::hours(1);
+// For a rank to be loaded and to come.
+constexpr std::chrono::minutes kJoinTimeout{2};
+constexpr std::chrono::milliseconds kJoinPoll{20};
+
+// Gloo's own rendezvous waits with the timeout of the sums, and hears of no death: it begins only
+// once all ranks are there.
+absl::Status Meet(c10d::FileStore& store, int rank, int size,
+                  const std::function<absl::Status()>& all_live) {
+  const std::vector<uint8_t> here = {1};
+  const std::string all_here = "all";
+  store.setTimeout(kJoinTimeout);
+  if (rank > 0) {
+    store.set(absl::StrCat("rank", rank), here);
+    store.wait({all_here}, kJoinTimeout);
+    return absl::OkStatus();
+  }
+  std::vector<std::string> others;
+  for (int other = 1; other < size; ++other) others.push_back(absl::StrCat("rank", other));
+  store.set("rank0", here);  // the file is there from here on
+  const auto deadline = std::chrono::steady_clock::now() + kJoinTimeout;
+  while (!store.check(others)) {
+    if (absl::Status status = all_live(); !status.ok()) return status;
+    if (std::chrono::steady_clock::now() > deadline)
+      return absl::UnavailableError("a rank of the job did not come in time");
+    std::this_thread::sleep_for(kJoinPoll);
+  }
+  store.set(all_here, here);
+  return absl::OkStatus();
+}
 
 class GlooGroup : public RankGroup {
  public:
-  GlooGroup(int rank, int size, const std::string& store) : rank_(rank), size_(size) {
+  GlooGroup(int rank, int size, c10::intrusive_ptr<c10d::FileStore> store)
+      : rank_(rank), size_(size) {
     auto options = c10d::ProcessGroupGloo::Options::create(
         std::chrono::duration_cast<std::chrono::milliseconds>(kTimeout));
     options->devices = {c10d::ProcessGroupGloo::createDeviceForInterface("lo")};
-    group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(
-        c10::make_intrusive<c10d::FileStore>(store, size), rank, size, options);
+    group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
   }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -49,9 +81,18 @@ class GlooGroup : public RankGroup {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(const std::string& store, int rank, int size) {
+absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(
+    const std::string& store, int rank, int size, const std::function<absl::Status()>& all_live) {
   try {
-    return std::unique_ptr<RankGroup>(new GlooGroup(rank, size, store));
+    auto file = c10::make_intrusive<c10d::FileStore>(store, size);
+    if (absl::Status status = Meet(*file, rank, size, all_live); !status.ok()) return status;
+    std::unique_ptr<RankGroup> group(new GlooGroup(rank, size, file));
+    // Others may still be reading the file when this rank has found them all.
+    at::Tensor met = torch::zeros({1});
+    if (absl::Status status = group->Sum(met); !status.ok()) return status;
+    std::error_code ignored;
+    if (rank == 0) std::filesystem::remove(store, ignored);
+    return group;
   } catch (const std::exception& error) {
     return absl::UnavailableError(absl::StrCat("the ranks did not find each other: ",
                                                std::string(error.what()).substr(0, 200)));
@@ -60,8 +101,8 @@ absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(const std::string& store, i
 
 absl::Status Peers::Start(const std::string& folder, const std::string& store, int size) {
   for (int rank = 1; rank < size; ++rank) {
-    std::vector<std::string> words = {"gvsl-trainer",     folder,    "--rank",
-                                      absl::StrCat(rank), "--store", store};
+    std::vector<std::string> words = {"gvsl-trainer", folder, "--rank",   absl::StrCat(rank),
+                                      "--store",      store,  "--leader", absl::StrCat(getpid())};
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
@@ -72,6 +113,18 @@ absl::Status Peers::Start(const std::string& folder, const std::string& store, i
       return absl::UnavailableError(absl::StrCat("rank ", rank, ": ", std::strerror(error)));
     }
     processes_.push_back(process);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Peers::AllLive() const {
+  for (size_t i = 0; i < processes_.size(); ++i) {
+    siginfo_t about = {};  // it stays to be reaped by Kill: until then its number is its own
+    const auto process = static_cast<id_t>(processes_[i]);
+    if (waitid(P_PID, process, &about, WEXITED | WNOHANG | WNOWAIT) == 0 && about.si_pid == 0)
+      continue;
+    return absl::UnavailableError(
+        absl::StrCat("rank ", i + 1, " of the job died before the ranks had met"));
   }
   return absl::OkStatus();
 }

@@ -2,6 +2,7 @@
 #ifndef GVSL_TRAINER_RANK_GROUP_H_
 #define GVSL_TRAINER_RANK_GROUP_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,17 +12,23 @@
 
 namespace gvsl {
 
-// Meets the other ranks through the file `store`, which must be new, and sums with Gloo over
-// loopback. UNAVAILABLE if a rank does not come or is lost.
-absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(const std::string& store, int rank, int size);
+// Meets the other ranks through the file `store`, which must be new and which rank 0 deletes once
+// all have met, and sums with Gloo over loopback. `all_live` tells rank 0 of a rank that has died
+// before. UNAVAILABLE if a rank does not come within two minutes, or is lost later.
+absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(
+    const std::string& store, int rank, int size,
+    const std::function<absl::Status()>& all_live = [] { return absl::OkStatus(); });
 
-// The other ranks of this process: the same program on the same folder. They end with it.
+// The other ranks of this process: the same program on the same folder. They end with it, and with
+// the thread that started them.
 class Peers {
  public:
   Peers() = default;
   ~Peers() { Kill(); }
   // Starts ranks 1 to size - 1.
   absl::Status Start(const std::string& folder, const std::string& store, int size);
+  // UNAVAILABLE once one of them has ended.
+  absl::Status AllLive() const;
   void Kill();
 
  private:

@@ -6,6 +6,7 @@
 #include <google/protobuf/text_format.h>
 #include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -184,23 +185,36 @@ absl::StatusOr<TrainingSetup> SetupOf(const v1::TrainingTask& task, const std::s
   setup.cache_folder = task.cache_dir();
   setup.cache_bytes = task.cache_bytes();
   setup.folder = folder;
-  setup.run_digest = RunDigest(task);
-  setup.provenance = [task](int64_t step, const LossValues& losses,
-                            const ValidationReport* validation_report) {
+  setup.run_digest = RunDigest(task, setup);
+  setup.provenance = [task](int64_t step, const std::optional<LossValues>& losses,
+                            const std::optional<ValidationReport>& validation_report) {
     return ProvenanceOf(task, step, losses, validation_report);
   };
   return setup;
 }
 
-std::string RunDigest(const v1::TrainingTask& task) {
+std::string RunDigest(const v1::TrainingTask& task, const TrainingSetup& setup) {
   Spec spec = task.spec();
   spec.clear_upkeep();                              // what is looked at and kept changes no weights
   spec.mutable_optimization()->clear_world_size();  // nor does who computes them
-  return Sha256Of(Deterministic(spec) + task.data_sha256());
+  std::string text = Deterministic(spec) + task.data_sha256();
+  // A volume's modality, which chooses its intensities, may be changed after the job was created.
+  for (const auto* volumes : {&setup.training, &setup.validation}) {
+    absl::StrAppend(&text, "\n", volumes->size());
+    for (const SourceVolume& volume : *volumes)
+      absl::StrAppend(&text, " ", CacheKey(volume, setup.card));
+  }
+  return Sha256Of(text);
 }
 
-std::string ProvenanceOf(const v1::TrainingTask& task, int64_t step, const LossValues& losses,
-                         const ValidationReport* validation) {
+int ThreadsOfRank(const v1::TrainingTask& task, int cores) {
+  const int ranks = std::max(1, task.spec().optimization().world_size());
+  return std::max(1, (task.threads() > 0 ? task.threads() : cores) / ranks);
+}
+
+std::string ProvenanceOf(const v1::TrainingTask& task, int64_t step,
+                         const std::optional<LossValues>& losses,
+                         const std::optional<ValidationReport>& validation) {
   Spec settings = task.spec();
   settings.clear_data();  // may name thousands of volumes; its digest stands for it
   settings.mutable_network()->clear_card();
@@ -213,13 +227,14 @@ std::string ProvenanceOf(const v1::TrainingTask& task, int64_t step, const LossV
                                {"data_sha256", task.data_sha256()},
                                {"training_volumes", task.training_size()},
                                {"validation_volumes", task.validation_size()},
-                               {"step", step},
-                               {"training_loss",
-                                {{"total", losses.total},
-                                 {"similarity", losses.similarity},
-                                 {"smoothness", losses.smoothness},
-                                 {"restoration", losses.restoration}}}};
-  if (validation != nullptr) {
+                               {"step", step}};
+  if (losses) {
+    provenance["training_loss"] = {{"total", losses->total},
+                                   {"similarity", losses->similarity},
+                                   {"smoothness", losses->smoothness},
+                                   {"restoration", losses->restoration}};
+  }
+  if (validation) {
     provenance["validation"] = {{"step", validation->step},
                                 {"total", validation->losses.total},
                                 {"ncc_before", validation->ncc_before},

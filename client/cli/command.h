@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/client.h"
+#include "client/text_table.h"
 
 namespace gvsl::cli {
 
@@ -75,8 +76,6 @@ void PrintJson(const google::protobuf::Message& message);
 void PrintJsonLine(const google::protobuf::Message& message);
 // Prints a failure as google.rpc.Status in its JSON form, the reason in an ErrorInfo.
 void PrintJsonError(const absl::Status& status, bool line);
-// Prints rows under a header, columns aligned; the first row is the header.
-void PrintTable(const std::vector<std::vector<std::string>>& rows);
 // "12.3 MiB"
 std::string BytesText(int64_t bytes);
 

@@ -1,0 +1,38 @@
+// gvsl-dicom-decoder: decodes compressed DICOM pixels for gvsl-ingest, which starts it. Its limits
+// are set before the first byte of a file is read.
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "ingest/decoder_process.h"
+#include "ingest/dicom_logging.h"
+
+namespace {
+
+bool Limit(int resource, rlim_t value) {
+  const rlimit limit{value, value};
+  return setrlimit(static_cast<__rlimit_resource>(resource), &limit) == 0;
+}
+
+bool SetLimits() {
+  // Gone with its parent, no core files of patients' pixels, no new rights, no new files or bytes.
+  bool good = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+  good = Limit(RLIMIT_CORE, 0) && good;
+  good = Limit(RLIMIT_FSIZE, 0) && good;
+  good = Limit(RLIMIT_NOFILE, 16) && good;
+  good = Limit(RLIMIT_CPU, 3600) && good;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // which map terabytes
+  good = Limit(RLIMIT_AS, rlim_t{2} << 30) && good;
+#endif
+  return good;
+}
+
+}  // namespace
+
+int main() {
+  if (!SetLimits()) return 1;
+  gvsl::SilenceDicomLog();
+  gvsl::ServeDecoder(STDIN_FILENO);
+  return 0;
+}

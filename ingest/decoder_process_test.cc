@@ -1,0 +1,113 @@
+// Compressed pixels are decoded elsewhere: what goes wrong there is an error here, and no more.
+#include "ingest/decoder_process.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "ingest/series_testing.h"
+
+namespace gvsl {
+namespace {
+
+class DecoderProcessTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (DicomDataFolder().empty()) GTEST_SKIP() << "no public series (set GVSL_TEST_DATA)";
+    path_ = DicomDataFolder() + "/odd_files_pydicom/MR_small_jpeg_ls_lossless.dcm";
+  }
+  std::string path_;
+};
+
+TEST_F(DecoderProcessTest, DecodesManyFramesInOneProcess) {
+  DecoderProcess decoder;
+  for (int i = 0; i < 3; ++i) {
+    const auto pixels = decoder.Frame(path_, 0, 64 * 64);
+    ASSERT_TRUE(pixels.ok()) << pixels.status();
+    EXPECT_EQ(pixels->size(), 64u * 64u);
+  }
+}
+
+TEST_F(DecoderProcessTest, AnswersWithAnErrorAndGoesOn) {
+  DecoderProcess decoder;
+  EXPECT_EQ(decoder.Frame(path_ + ".absent", 0, 1).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(decoder.Frame(path_, 7, 64 * 64).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(decoder.Frame(path_, 0, 12).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_TRUE(decoder.Frame(path_, 0, 64 * 64).ok());
+}
+
+TEST_F(DecoderProcessTest, DecoderThatDiesIsDataLossEachTime) {
+  DecoderProcess decoder("/bin/false");
+  for (int i = 0; i < 2; ++i) {
+    const absl::Status status = decoder.Frame(path_, 0, 64 * 64).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  }
+}
+
+TEST_F(DecoderProcessTest, MissingDecoderSaysWhatToInstall) {
+  DecoderProcess decoder("/nonexistent/gvsl-dicom-decoder");
+  const absl::Status status = decoder.Frame(path_, 0, 64 * 64).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(Contains(status, "/nonexistent/gvsl-dicom-decoder")) << status;
+}
+
+// Each byte of the compressed data turned over in turn: never more than a verdict.
+TEST_F(DecoderProcessTest, DamagedCodestreamsNeverEndTheProgram) {
+  const TemporaryFolder folder;
+  for (const char* name :
+       {"MR_small_jpeg_ls_lossless.dcm", "MR_small_jp2klossless.dcm", "MR_small_RLE.dcm"}) {
+    std::ifstream file(DicomDataFolder() + "/odd_files_pydicom/" + name, std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+    DecoderProcess decoder;
+    int damaged = 0;
+    for (size_t at = bytes.size() - 4000; at < bytes.size(); at += 23) {
+      std::string changed = bytes;
+      changed[at] = static_cast<char>(~changed[at]);
+      // A new name each time: the decoder keeps the last file open.
+      const std::string path = folder / (std::to_string(at) + ".dcm");
+      std::ofstream(path, std::ios::binary) << changed;
+      const auto pixels = decoder.Frame(path, 0, 64 * 64);
+      damaged += !pixels.ok();
+      std::filesystem::remove(path);
+    }
+    EXPECT_TRUE(decoder.Frame(DicomDataFolder() + "/odd_files_pydicom/" + name, 0, 64 * 64).ok())
+        << name << ", after " << damaged << " damaged ones";
+  }
+}
+
+TEST_F(DecoderProcessTest, SliceThatCannotBeDecodedIsLeftOutOfItsVolume) {
+  const TemporaryFolder folder;
+  const std::vector<std::string> files = FilesOf(DicomDataFolder() + "/d2n_mr_jpegls/dicom");
+  std::vector<std::string> paths;
+  for (const std::string& path : files) {
+    paths.push_back(folder / std::filesystem::path(path).filename().string());
+    std::filesystem::copy_file(path, paths.back());
+  }
+  // The last slice of the stack: the compressed data of its file is overwritten.
+  std::fstream file(paths.back(), std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(-60000, std::ios::end);
+  file << std::string(50000, '\xFF');
+  file.close();
+
+  const Converted converted = ConvertFiles(paths);
+
+  ASSERT_EQ(converted.volumes.size(), 1u);
+  EXPECT_EQ(converted.volumes[0].volume.grid().size[2], 3);
+  EXPECT_EQ(converted.Count(Verdict::kUndecodable), 1);
+}
+
+TEST_F(DecoderProcessTest, WithoutADecoderTheConversionFailsAndLosesNothing) {
+  SilenceDicomLog();
+  std::vector<DicomInstance> instances;
+  for (const std::string& path : FilesOf(DicomDataFolder() + "/d2n_mr_jpegls/dicom")) {
+    instances.push_back(ReadDicomInstance(path));
+  }
+  SeriesOptions options;
+  options.decoder_program = "/nonexistent/decoder";
+  const auto ledger = ConvertSeries(GroupBySeries(instances)[0], options,
+                                    [](SeriesVolume) { return absl::OkStatus(); });
+  EXPECT_EQ(ledger.status().code(), absl::StatusCode::kInternal);
+}
+
+}  // namespace
+}  // namespace gvsl

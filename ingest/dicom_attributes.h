@@ -1,0 +1,64 @@
+// Values of DICOM attributes, as the readers of this room need them. For .cc files: includes DCMTK.
+#ifndef GVSL_INGEST_DICOM_ATTRIBUTES_H_
+#define GVSL_INGEST_DICOM_ATTRIBUTES_H_
+
+#include <dcmtk/config/osconfig.h>
+// DCMTK wants its configuration first.
+#include <dcmtk/dcmdata/dctk.h>
+
+#include <cmath>
+#include <optional>
+#include <string>
+
+#include "imaging/volume.h"
+
+namespace gvsl {
+
+// All values, joined by backslashes; empty without the attribute.
+inline std::string TextOf(DcmItem& item, const DcmTagKey& key) {
+  OFString value;
+  if (item.findAndGetOFStringArray(key, value).bad()) return "";
+  return std::string(value.c_str(), value.size());
+}
+
+// One value of a numeric attribute (DS, FD, FL); nothing if absent, unreadable or not finite.
+inline std::optional<double> NumberOf(DcmItem& item, const DcmTagKey& key, unsigned long at = 0) {
+  Float64 wide = 0;
+  if (item.findAndGetFloat64(key, wide, at).good()) {
+    if (!std::isfinite(wide)) return std::nullopt;
+    return wide;
+  }
+  Float32 narrow = 0;
+  if (item.findAndGetFloat32(key, narrow, at).good() && std::isfinite(narrow)) return narrow;
+  return std::nullopt;
+}
+
+// An integer of any VR (IS, US, SS, UL).
+inline std::optional<int32_t> IntegerOf(DcmItem& item, const DcmTagKey& key) {
+  Uint16 unsigned_short = 0;
+  Sint16 signed_short = 0;
+  Sint32 number = 0;
+  Uint32 unsigned_number = 0;
+  if (item.findAndGetUint16(key, unsigned_short).good()) return unsigned_short;
+  if (item.findAndGetSint16(key, signed_short).good()) return signed_short;
+  if (item.findAndGetSint32(key, number).good()) return number;
+  if (item.findAndGetUint32(key, unsigned_number).good() && unsigned_number <= 0x7FFFFFFF) {
+    return static_cast<int32_t>(unsigned_number);
+  }
+  return std::nullopt;
+}
+
+// Three values from `first` on.
+inline std::optional<Vec3> VectorOf(DcmItem& item, const DcmTagKey& key, unsigned long first = 0) {
+  Vec3 vector;
+  for (int i = 0; i < 3; ++i) {
+    const std::optional<double> value = NumberOf(item, key, first + i);
+    if (!value) return std::nullopt;
+    vector[i] = *value;
+  }
+  return vector;
+}
+
+}  // namespace gvsl
+
+#endif  // GVSL_INGEST_DICOM_ATTRIBUTES_H_
