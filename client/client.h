@@ -128,8 +128,13 @@ class Client {
   absl::StatusOr<std::vector<v1::Registration>> ListRegistrations(
       v1::ListRegistrationsRequest request, int64_t limit);
   absl::Status DeleteRegistration(const std::string& name);
-  absl::StatusOr<v1::Volume> ApplyRegistration(const v1::ApplyRegistrationRequest& request);
-  absl::StatusOr<v1::MatchPointsResponse> MatchPoints(const v1::MatchPointsRequest& request);
+  // Without a `request_id` one is made, so that a cut connection never makes two volumes; so does
+  // TransferLabels.
+  absl::StatusOr<v1::Volume> ApplyRegistration(v1::ApplyRegistrationRequest request);
+  absl::StatusOr<v1::Volume> TransferLabels(v1::TransferLabelsRequest request);
+  // Any number of points: asked for in as many calls as they take.
+  absl::StatusOr<v1::MatchPointsResponse> MatchPoints(const v1::MatchPointsRequest& request,
+                                                      const ProgressFunction& progress);
   // Writes the file aside and renames it to `path`.
   absl::Status DownloadRegistrationFile(const v1::DownloadRegistrationFileRequest& request,
                                         const std::string& path, const ProgressFunction& progress);

@@ -65,17 +65,41 @@ absl::Status Client::DeleteRegistration(const std::string& name) {
       .status();
 }
 
-absl::StatusOr<v1::Volume> Client::ApplyRegistration(const v1::ApplyRegistrationRequest& request) {
+absl::StatusOr<v1::Volume> Client::ApplyRegistration(v1::ApplyRegistrationRequest request) {
+  if (request.request_id().empty()) request.set_request_id(NewRequestId());
   return impl_->Unary<v1::Volume>([&](grpc::ClientContext& context, v1::Volume* response) {
     return impl_->similarity->ApplyRegistration(&context, request, response);
   });
 }
 
-absl::StatusOr<v1::MatchPointsResponse> Client::MatchPoints(const v1::MatchPointsRequest& request) {
-  return impl_->Unary<v1::MatchPointsResponse>(
-      [&](grpc::ClientContext& context, v1::MatchPointsResponse* response) {
-        return impl_->similarity->MatchPoints(&context, request, response);
-      });
+absl::StatusOr<v1::Volume> Client::TransferLabels(v1::TransferLabelsRequest request) {
+  if (request.request_id().empty()) request.set_request_id(NewRequestId());
+  return impl_->Unary<v1::Volume>([&](grpc::ClientContext& context, v1::Volume* response) {
+    return impl_->similarity->TransferLabels(&context, request, response);
+  });
+}
+
+absl::StatusOr<v1::MatchPointsResponse> Client::MatchPoints(const v1::MatchPointsRequest& request,
+                                                            const ProgressFunction& progress) {
+  const int most = request.registration().empty() ? kMostFeatureMatches : kMostMatches;
+  v1::MatchPointsResponse all;
+  v1::MatchPointsRequest part = request;
+  for (int first = 0; first == 0 || first < request.points_size(); first += most) {
+    const int last = std::min(request.points_size(), first + most);
+    part.clear_points();
+    for (int i = first; i < last; ++i) *part.add_points() = request.points(i);
+    auto answer = impl_->Unary<v1::MatchPointsResponse>(
+        [&](grpc::ClientContext& context, v1::MatchPointsResponse* response) {
+          return impl_->similarity->MatchPoints(&context, part, response);
+        });
+    if (!answer.ok()) return answer.status();
+    if (all.has_model() && answer->model().fingerprint() != all.model().fingerprint()) {
+      return absl::AbortedError("the default model was changed meanwhile; name one and try again");
+    }
+    all.MergeFrom(*answer);
+    if (progress) progress(last, request.points_size());
+  }
+  return all;
 }
 
 absl::Status Client::DownloadRegistrationFile(const v1::DownloadRegistrationFileRequest& request,

@@ -1,4 +1,4 @@
-// What the calls about registrations do: make one on the device, apply it, and write its files.
+// What the calls that make registrations do, on the device.
 #ifndef GVSL_SERVER_REGISTRATION_CALLS_H_
 #define GVSL_SERVER_REGISTRATION_CALLS_H_
 
@@ -8,7 +8,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "gvsl/v1/registrations.pb.h"
-#include "gvsl/v1/volumes.pb.h"
 #include "server/server_state.h"
 
 namespace gvsl {
@@ -24,24 +23,10 @@ absl::StatusOr<v1::Registration> MakeRegistration(ServerState& state,
                                                   const RegistrationProgressFunction& progress);
 
 // Registers a candidate (moving) to a query (fixed) and keeps nothing. `admitted`: as OnDevice.
-absl::StatusOr<RegistrationVerdict> CompareAligned(ServerState& state, const StoredModel& model,
-                                                   const StoredVolume& fixed,
-                                                   const StoredVolume& moving,
-                                                   const v1::RegistrationOptions& options,
-                                                   const CancelFunction& cancelled, bool admitted);
-
-absl::Status ApplyRegistration(ServerState& state, const v1::ApplyRegistrationRequest& request,
-                               v1::Volume* response);
-absl::Status MatchPoints(ServerState& state, const v1::MatchPointsRequest& request,
-                         v1::MatchPointsResponse* response);
-
-// Writes a file of a registration to `path`, which ends as file_name does.
-struct RegistrationFile {
-  std::string file_name;
-  std::function<absl::Status(const std::string& path)> write;
-};
-absl::StatusOr<RegistrationFile> FileOf(ServerState& state,
-                                        const v1::DownloadRegistrationFileRequest& request);
+absl::StatusOr<Registration> CompareAligned(ServerState& state, const StoredModel& model,
+                                            const StoredVolume& fixed, const StoredVolume& moving,
+                                            const RegistrationOptions& options,
+                                            const CancelFunction& cancelled, bool admitted);
 
 }  // namespace gvsl
 

@@ -11,7 +11,8 @@
 namespace gvsl {
 namespace {
 
-constexpr int64_t kBytesAVoxel = 150;  // of the finest level (model/registration.h)
+// Of the finest level (model/registration.h).
+constexpr int64_t kBytesAVoxel = 150, kMindBytesAVoxel = 100, kBytesAChannel = 8;
 constexpr int64_t kLeastVoxels = 4096;
 
 v1::AffineMap ToProto(const AffineMap& map) {
@@ -98,7 +99,9 @@ absl::StatusOr<RegistrationOptions> OptionsFrom(const v1::RegistrationOptions& m
   options.discrete_stage = message.discrete_stage();
   options.inverse = message.inverse();
   options.consistency = message.consistency();
-  const int64_t most = std::max(kLeastVoxels, memory_bytes / kBytesAVoxel);
+  const int64_t bytes = kBytesAVoxel + (options.metric.mind > 0 ? kMindBytesAVoxel : 0) +
+                        (options.metric.features > 0 ? kBytesAChannel * card.widths(0) : 0);
+  const int64_t most = std::max(kLeastVoxels, memory_bytes / bytes);
   if (message.max_voxels() > most) {
     return absl::ResourceExhaustedError(absl::StrCat("options.max_voxels: ", message.max_voxels(),
                                                      " take more than the ", memory_bytes >> 20,

@@ -5,13 +5,16 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/wire.h"
 #include "imaging/status_reason.h"
 #include "server/chunks.h"
 #include "server/embedder.h"
 #include "server/engine_call.h"
 #include "server/model_registry.h"
 #include "server/names.h"
+#include "server/registration_apply.h"
 #include "server/registration_calls.h"
 #include "server/registration_maps.h"
 #include "server/streams.h"
@@ -20,7 +23,7 @@
 namespace gvsl {
 namespace {
 
-constexpr int kDefaultTopK = 10, kMostTopK = 1000, kMostRerank = 50;
+constexpr int kDefaultTopK = 10, kMostTopK = 1000, kMostRerank = 50, kMostRegions = 8;
 constexpr int kRerankSteps = 30;
 constexpr int64_t kRerankVoxels = 131072;
 static_assert(kMostTopK + 1 <= static_cast<int>(EmbeddingStore::kMostKeys));
@@ -33,30 +36,58 @@ double ScoreOf(const RegistrationVerdict& verdict, const v1::ServerConfig::Reran
   return score;
 }
 
+// How hits are registered to the query: quickly, and well enough to compare.
+absl::StatusOr<RegistrationOptions> RerankOptions(const ServerState& state,
+                                                  const StoredModel& model,
+                                                  const v1::SearchVolumesRequest& request) {
+  v1::RegistrationOptions asked = request.rerank_options();
+  if (!asked.has_refine_steps()) asked.set_refine_steps(kRerankSteps);
+  if (asked.max_voxels() == 0) asked.set_max_voxels(kRerankVoxels);
+  auto options = OptionsFrom(asked, model.model.card(), state.memory_bytes());
+  if (!options.ok()) return options.status();
+  options->regions = request.regions();
+  return options;
+}
+
+// Errors of CompareAligned in the words of a search: its fixed volume is the query.
+absl::Status OfSearch(const absl::Status& status) {
+  const std::string words(status.message());
+  const char* field = absl::StartsWith(words, "options.")  ? "rerank_"
+                      : absl::StartsWith(words, "fixed: ") ? "volume: its image is the fixed one; "
+                                                           : "";
+  return WithReason(absl::Status(status.code(), field + words), ReasonOf(status).c_str());
+}
+
 // Registers the first hits to the query and puts them into the order of what comes out.
 absl::Status Rerank(ServerState& state, const StoredModel& model, const StoredVolume& query,
-                    const v1::SearchVolumesRequest& request, const CancelFunction& cancelled,
-                    v1::SearchVolumesResponse* response) {
-  v1::RegistrationOptions options = request.rerank_options();
-  if (!options.has_refine_steps()) options.set_refine_steps(kRerankSteps);
-  if (options.max_voxels() == 0) options.set_max_voxels(kRerankVoxels);
+                    const v1::SearchVolumesRequest& request, const RegistrationOptions& options,
+                    const CancelFunction& cancelled, v1::SearchVolumesResponse* response) {
   auto& hits = *response->mutable_hits();
   const int count = std::min(request.rerank(), hits.size());
   for (int i = 0; i < count; ++i) {
     auto stored = state.metadata->GetVolume(hits[i].volume());
-    absl::StatusOr<RegistrationVerdict> verdict = stored.status();
+    absl::StatusOr<Registration> aligned = stored.status();
     if (stored.ok())
-      verdict = CompareAligned(state, model, query, *stored, options, cancelled, i > 0);
-    // What is wrong with one hit alone (constant, too small, deleted since) is its verdict.
-    const std::string words(verdict.status().message());
-    if (!verdict.ok() && (absl::IsNotFound(verdict.status()) || words.rfind("moving: ", 0) == 0)) {
-      verdict = RegistrationVerdict();
-      verdict->reason = words;
+      aligned = CompareAligned(state, model, query, *stored, options, cancelled, i > 0);
+    auto& similarity = *hits[i].mutable_aligned();
+    if (!aligned.ok()) {
+      // What is wrong with one hit alone (constant, too small, far away, deleted since) is its
+      // verdict.
+      const std::string words(aligned.status().message());
+      if (!absl::IsNotFound(aligned.status()) && !absl::StartsWith(words, "moving: ") &&
+          !absl::StartsWith(words, "fixed, moving: ")) {
+        return OfSearch(aligned.status());
+      }
+      similarity.mutable_verdict()->set_quality(v1::RegistrationVerdict::FAILED);
+      similarity.mutable_verdict()->set_reason(words);
+      continue;
     }
-    if (!verdict.ok()) return verdict.status();
-    auto& aligned = *hits[i].mutable_aligned();
-    aligned.set_score(ScoreOf(*verdict, state.config.rerank_weights()));
-    *aligned.mutable_verdict() = ToProto(*verdict);
+    similarity.set_score(ScoreOf(aligned->verdict, state.config.rerank_weights()));
+    *similarity.mutable_verdict() = ToProto(aligned->verdict);
+    if (!aligned->regions) continue;
+    *similarity.mutable_regions()->mutable_grid() = ToProto(aligned->regions->grid);
+    similarity.mutable_regions()->mutable_ncc()->Add(aligned->regions->ncc.begin(),
+                                                     aligned->regions->ncc.end());
   }
   const auto failed = [](const v1::SearchHit& hit) {
     return hit.aligned().verdict().quality() == v1::RegistrationVerdict::FAILED;
@@ -80,12 +111,18 @@ absl::Status Search(ServerState& state, const v1::SearchVolumesRequest& request,
     return absl::InvalidArgumentError(
         absl::StrCat("rerank: ", request.rerank(), " must lie in 0 to ", kMostRerank));
   }
+  if (request.regions() < 0 || request.regions() > kMostRegions) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "regions: ", request.regions(), " along each axis; it must lie in 0 to ", kMostRegions));
+  }
   // A wrong filter is told before the device computes anything.
   if (auto filter = ParseVolumeFilter(request.filter()); !filter.ok()) return filter.status();
   auto model = ModelOf(state, request.model());
   if (!model.ok()) return model.status();
   auto volume = VolumeOf(state, request.volume(), "volume", false);
   if (!volume.ok()) return volume.status();
+  auto rerank_options = RerankOptions(state, *model, request);
+  if (!rerank_options.ok()) return OfSearch(rerank_options.status());
   auto query = EmbeddingOf(state, *model, *volume, cancelled);
   if (!query.ok()) return query.status();
   const std::string& fingerprint = model->model.identity().fingerprint();
@@ -112,7 +149,8 @@ absl::Status Search(ServerState& state, const v1::SearchVolumesRequest& request,
     hit->set_global_similarity(found.similarity);
   }
   if (request.rerank() > 0) {
-    absl::Status status = Rerank(state, *model, *volume, request, cancelled, response);
+    absl::Status status =
+        Rerank(state, *model, *volume, request, *rerank_options, cancelled, response);
     if (!status.ok()) return status;
   }
   if (response->hits_size() > top_k)
@@ -171,20 +209,19 @@ absl::Status Register(ServerState& state, const v1::RegisterVolumesRequest& requ
 }
 
 absl::Status Download(ServerState& state, const v1::DownloadRegistrationFileRequest& request,
+                      const CancelFunction& cancelled,
                       StreamWriter<v1::DownloadRegistrationFileResponse>& stream) {
-  auto file = FileOf(state, request);
+  auto file = WriteRegistrationFile(state, request, state.ScratchPath(), cancelled);
   if (!file.ok()) return file.status();
-  // Its ending says the format.
-  const std::string path = absl::StrCat(state.ScratchPath(), "_", file->file_name);
   std::error_code error;
-  const auto removed = absl::MakeCleanup([&] { std::filesystem::remove(path, error); });
-  if (absl::Status status = file->write(path); !status.ok()) return WithoutPaths(status, {path});
+  const auto removed = absl::MakeCleanup([&] { std::filesystem::remove(file->path, error); });
   v1::DownloadRegistrationFileResponse response;
   response.mutable_header()->set_file_name(file->file_name);
-  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(path, error));
+  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(file->path, error));
+  if (error) return absl::InternalError("the file that was written is gone; try again");
   response.mutable_header()->set_total_bytes(bytes);
   if (absl::Status status = stream.Write(response); !status.ok()) return status;
-  return WithoutPaths(SendFile(path, 0, bytes, stream), {path});
+  return WithoutPaths(SendFile(file->path, 0, bytes, stream), {file->path});
 }
 
 }  // namespace
@@ -248,16 +285,24 @@ grpc::ServerUnaryReactor* SimilarityServiceImpl::DeleteRegistration(
 grpc::ServerUnaryReactor* SimilarityServiceImpl::ApplyRegistration(
     grpc::CallbackServerContext* context, const v1::ApplyRegistrationRequest* request,
     v1::Volume* response) {
-  return HandleUnary(context, state_.calls, [this, request, response] {
-    return gvsl::ApplyRegistration(state_, *request, response);
+  return HandleUnary(context, state_.calls, [this, context, request, response] {
+    return gvsl::ApplyRegistration(state_, *request, CancelledBy(context), response);
+  });
+}
+
+grpc::ServerUnaryReactor* SimilarityServiceImpl::TransferLabels(
+    grpc::CallbackServerContext* context, const v1::TransferLabelsRequest* request,
+    v1::Volume* response) {
+  return HandleUnary(context, state_.calls, [this, context, request, response] {
+    return gvsl::TransferLabels(state_, *request, CancelledBy(context), response);
   });
 }
 
 grpc::ServerUnaryReactor* SimilarityServiceImpl::MatchPoints(grpc::CallbackServerContext* context,
                                                              const v1::MatchPointsRequest* request,
                                                              v1::MatchPointsResponse* response) {
-  return HandleUnary(context, state_.calls, [this, request, response] {
-    return gvsl::MatchPoints(state_, *request, response);
+  return HandleUnary(context, state_.calls, [this, context, request, response] {
+    return gvsl::MatchPoints(state_, *request, CancelledBy(context), response);
   });
 }
 
@@ -265,8 +310,8 @@ grpc::ServerWriteReactor<v1::DownloadRegistrationFileResponse>*
 SimilarityServiceImpl::DownloadRegistrationFile(
     grpc::CallbackServerContext* context, const v1::DownloadRegistrationFileRequest* request) {
   using Writer = StreamWriter<v1::DownloadRegistrationFileResponse>;
-  return Writer::Start(context, state_.calls, [this, request = *request](Writer& stream) {
-    return Download(state_, request, stream);
+  return Writer::Start(context, state_.calls, [this, context, request = *request](Writer& stream) {
+    return Download(state_, request, CancelledBy(context), stream);
   });
 }
 

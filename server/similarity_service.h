@@ -1,5 +1,5 @@
-// SimilarityService (proto/gvsl/v1/similarity.proto): translates between the wire and the catalog
-// of embeddings.
+// SimilarityService (proto/gvsl/v1/similarity.proto): translates between the wire, the catalog
+// of embeddings, and registrations.
 #ifndef GVSL_SERVER_SIMILARITY_SERVICE_H_
 #define GVSL_SERVER_SIMILARITY_SERVICE_H_
 
@@ -32,6 +32,9 @@ class SimilarityServiceImpl final : public v1::SimilarityService::CallbackServic
   grpc::ServerUnaryReactor* ApplyRegistration(grpc::CallbackServerContext* context,
                                               const v1::ApplyRegistrationRequest* request,
                                               v1::Volume* response) override;
+  grpc::ServerUnaryReactor* TransferLabels(grpc::CallbackServerContext* context,
+                                           const v1::TransferLabelsRequest* request,
+                                           v1::Volume* response) override;
   grpc::ServerUnaryReactor* MatchPoints(grpc::CallbackServerContext* context,
                                         const v1::MatchPointsRequest* request,
                                         v1::MatchPointsResponse* response) override;
