@@ -29,32 +29,26 @@ double Cosine(const Vector& a, const Vector& b) {
   return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
 }
 
-// Linear between voxels; empty more than half a voxel outside.
-Vector FeatureAt(const LevelImage& image, const AffineMap& to_index, const Vec3& point_mm) {
-  Vec3 index = to_index.Apply(point_mm);
-  for (int i = 0; i < 3; ++i) {
+// The voxel nearest to a point: not interpolated, for a mean of neighbours looks like no place.
+struct NearestVoxel {
+  Vector feature;  // empty more than half a voxel outside
+  Vec3 centre_mm = {0, 0, 0};
+};
+NearestVoxel NearestTo(const LevelImage& image, const Vec3& point_mm) {
+  Vec3 index = image.grid.PhysicalToIndex(point_mm);
+  int64_t voxel = 0;
+  for (int i = 2; i >= 0; --i) {
     const double last = static_cast<double>(image.grid.size[i] - 1);
     if (!(index[i] >= -0.5 && index[i] <= last + 0.5)) return {};
-    index[i] = std::clamp(index[i], 0.0, last);
+    index[i] = std::clamp(std::round(index[i]), 0.0, last);
+    voxel = voxel * image.grid.size[i] + static_cast<int64_t>(index[i]);
   }
-  SampleCell cell;
-  if (!FindSampleCell(image.grid.size, static_cast<float>(index[0]), static_cast<float>(index[1]),
-                      static_cast<float>(index[2]), cell)) {
-    return {};
-  }
-  const int64_t rows = image.grid.size[0], slices = rows * image.grid.size[1];
-  Vector feature(static_cast<size_t>(image.channels), 0.0f);
-  for (int corner = 0; corner < 8; ++corner) {
-    float weight = 1;
-    for (int k = 0; k < 3; ++k) weight *= corner >> k & 1 ? cell.upper[k] : 1 - cell.upper[k];
-    const float* values =
-        image.values.data() +
-        (cell.base + (corner & 1) + (corner >> 1 & 1) * rows + (corner >> 2) * slices) *
-            image.channels;
-    for (size_t c = 0; c < feature.size(); ++c) feature[c] += weight * values[c];
-  }
-  Normalise(feature);
-  return feature;
+  const float* values = image.values.data() + voxel * image.channels;
+  NearestVoxel nearest;
+  nearest.feature.assign(values, values + image.channels);
+  Normalise(nearest.feature);
+  nearest.centre_mm = image.grid.IndexToPhysical(index);
+  return nearest;
 }
 
 absl::StatusOr<std::vector<Vector>> FineFeatures(const MatchingSide& side,
@@ -62,8 +56,7 @@ absl::StatusOr<std::vector<Vector>> FineFeatures(const MatchingSide& side,
   std::vector<Vector> features;
   features.reserve(points_mm.size());
   if (side.factor == 1) {
-    const AffineMap to_index = PhysicalToIndexMap(side.whole.grid);
-    for (const Vec3& point : points_mm) features.push_back(FeatureAt(side.whole, to_index, point));
+    for (const Vec3& point : points_mm) features.push_back(NearestTo(side.whole, point).feature);
     return features;
   }
   auto sampled = side.fine(points_mm);
@@ -78,17 +71,21 @@ absl::StatusOr<std::vector<Vector>> FineFeatures(const MatchingSide& side,
 // What is looked for.
 struct Query {
   Vector coarse, fine;  // both empty for a point outside its volume
+  // From the place that the features are of to the point itself; it is small enough to be the same
+  // in the other volume.
+  Vec3 rest_mm = {0, 0, 0};
 };
 absl::StatusOr<std::vector<Query>> Describe(const MatchingSide& side,
                                             const std::vector<Vec3>& points_mm) {
   auto fine = FineFeatures(side, points_mm);
   if (!fine.ok()) return fine.status();
-  const AffineMap to_index = PhysicalToIndexMap(side.whole.grid);
   std::vector<Query> queries(points_mm.size());
   for (size_t i = 0; i < queries.size(); ++i) {
-    Vector coarse = FeatureAt(side.whole, to_index, points_mm[i]);
-    if (!coarse.empty() && !(*fine)[i].empty())
-      queries[i] = {std::move(coarse), std::move((*fine)[i])};
+    NearestVoxel nearest = NearestTo(side.whole, points_mm[i]);
+    if (nearest.feature.empty() || (*fine)[i].empty()) continue;
+    queries[i] = {std::move(nearest.feature), std::move((*fine)[i])};
+    for (int r = 0; side.factor == 1 && r < 3; ++r)
+      queries[i].rest_mm[r] = points_mm[i][r] - nearest.centre_mm[r];
   }
   return queries;
 }
@@ -205,6 +202,9 @@ absl::StatusOr<std::vector<Place>> Search(const MatchingSide& side,
                                           const std::vector<Query>& queries) {
   std::vector<Place> places = SearchWhole(side.whole, queries);
   if (absl::Status status = SearchAround(side, queries, places); !status.ok()) return status;
+  for (size_t i = 0; i < places.size(); ++i) {
+    for (int r = 0; r < 3; ++r) places[i].point_mm[r] += queries[i].rest_mm[r];
+  }
   return places;
 }
 

@@ -24,6 +24,7 @@ namespace gvsl {
 namespace {
 
 constexpr size_t kMostNameBytes = 256;
+
 constexpr double kSamePlaceMm = 1e-3;  // lattices this near are one
 
 absl::Status Proceed(const CancelFunction& cancelled) {
@@ -144,7 +145,7 @@ absl::Status Apply(ServerState& state, const v1::ApplyRegistrationRequest& reque
       Carry(*voxels, source->volume.min_value(), *map,
             request.label_rule() == Request::MAJORITY ? LabelRule::kMajority : LabelRule::kNearest,
             cancelled, scratch.path);
-  if (!carried.ok()) return WithoutPaths(carried.status(), {scratch.path});
+  if (!carried.ok()) return WithoutPaths(carried.status(), {scratch.path}, kScratchFile);
   StoredVolume stored;
   stored.blob_sha256 = carried->sha256;
   v1::Volume& message = stored.volume;
@@ -184,9 +185,9 @@ absl::Status WriteWarped(ServerState& state, const DirectedMap& map,
   const Scratch scratch(state);
   auto carried =
       Carry(*voxels, source->volume.min_value(), map, LabelRule::kNearest, cancelled, scratch.path);
-  if (!carried.ok()) return WithoutPaths(carried.status(), {scratch.path});
+  if (!carried.ok()) return WithoutPaths(carried.status(), {scratch.path}, kScratchFile);
   auto warped = Volume::Map(scratch.path, map.from, voxels->type(), voxels->kind());
-  if (!warped.ok()) return WithoutPaths(warped.status(), {scratch.path});
+  if (!warped.ok()) return WithoutPaths(warped.status(), {scratch.path}, kScratchFile);
   return WriteVolume(*warped, path);
 }
 
@@ -265,7 +266,7 @@ absl::StatusOr<RegistrationFile> WriteRegistrationFile(
       return absl::InvalidArgumentError(
           "file: required; WARPED, AFFINE, FIELD, COMPOSED_FIELD or LEARN2REG_FIELD");
   }
-  if (!status.ok()) return WithoutPaths(status, {file.path});
+  if (!status.ok()) return WithoutPaths(status, {file.path}, kScratchFile);
   return file;
 }
 

@@ -17,6 +17,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMostNameBytes = 256;
+
 constexpr auto kTellEvery = std::chrono::milliseconds(100);
 
 // The voxels of the volume that a request's field names.
@@ -106,7 +107,7 @@ absl::StatusOr<v1::Registration> MakeRegistration(ServerState& state,
   message.mutable_compute_time()->set_nanos(static_cast<int32_t>(compute.count() % 1000 * 1000000));
   const Scratch scratch(state);
   auto digest = WriteDisplacements(*result, scratch.path);
-  if (!digest.ok()) return WithoutPaths(digest.status(), {scratch.path});
+  if (!digest.ok()) return WithoutPaths(digest.status(), {scratch.path}, kScratchFile);
   stored.blob_sha256 = *digest;
   v1::Registration kept;
   absl::Status status = state.StoreBlob(scratch.path, *digest, [&]() -> absl::Status {

@@ -24,6 +24,7 @@ namespace gvsl {
 namespace {
 
 constexpr int kDefaultTopK = 10, kMostTopK = 1000, kMostRerank = 50, kMostRegions = 8;
+
 constexpr int kRerankSteps = 30;
 constexpr int64_t kRerankVoxels = 131072;
 static_assert(kMostTopK + 1 <= static_cast<int>(EmbeddingStore::kMostKeys));
@@ -66,9 +67,9 @@ absl::Status Rerank(ServerState& state, const StoredModel& model, const StoredVo
   const int count = std::min(request.rerank(), hits.size());
   for (int i = 0; i < count; ++i) {
     auto stored = state.metadata->GetVolume(hits[i].volume());
-    absl::StatusOr<Registration> aligned = stored.status();
-    if (stored.ok())
-      aligned = CompareAligned(state, model, query, *stored, options, cancelled, i > 0);
+    auto aligned = stored.ok()
+                       ? CompareAligned(state, model, query, *stored, options, cancelled, i > 0)
+                       : absl::StatusOr<Registration>(stored.status());
     auto& similarity = *hits[i].mutable_aligned();
     if (!aligned.ok()) {
       // What is wrong with one hit alone (constant, too small, far away, deleted since) is its
@@ -221,7 +222,7 @@ absl::Status Download(ServerState& state, const v1::DownloadRegistrationFileRequ
   if (error) return absl::InternalError("the file that was written is gone; try again");
   response.mutable_header()->set_total_bytes(bytes);
   if (absl::Status status = stream.Write(response); !status.ok()) return status;
-  return WithoutPaths(SendFile(file->path, 0, bytes, stream), {file->path});
+  return WithoutPaths(SendFile(file->path, 0, bytes, stream), {file->path}, kScratchFile);
 }
 
 }  // namespace
