@@ -9,7 +9,7 @@ import sys
 import unittest
 import urllib.request
 
-from ingest_service import IngestTest, free_port, require_programs, uid_of
+from ingest_service import IngestTest, free_port, require_programs, uids_of
 from service import DATA, SKIPPED, until
 
 ORTHANC = shutil.which("Orthanc", path=os.environ.get("PATH", "") + ":/usr/sbin")
@@ -56,7 +56,7 @@ class IngestPeer(IngestTest):
             return json.load(answer)
 
     def studies(self):
-        return sorted({uid_of(file, "0020,000d") for file in self.files})
+        return sorted(set(uids_of(self.files, "0020,000d").values()))
 
     def imported(self):
         """The names of the volumes that an import of the same files gives: those that are there already, if what is
@@ -71,7 +71,7 @@ class IngestPeer(IngestTest):
         self.serve("--allow_ae_title", "ORTHANC", "--allow_ae_title", "ECHOSCU")
         sent = self.ask("modalities/gvsl/store", json.dumps(self.ask("studies")).encode())
         self.assertEqual((sent["InstancesCount"], sent["FailedInstancesCount"]), (len(self.files), 0))
-        series = len({uid_of(file, "0020,000e") for file in self.files})
+        series = len(set(uids_of(self.files, "0020,000e").values()))
         self.until_uploaded(series)
         volumes = self.listed()
         self.assertGreaterEqual(len(volumes), 3)

@@ -2,17 +2,14 @@
 """The DICOM receiver with DCMTK's senders and a real server: who may send, what becomes of what was sent, the inbox,
 tags, metrics, the log, TLS."""
 import json
-import os
-import pathlib
-import re
 import signal
 import socket
 import subprocess
 import unittest
 import urllib.request
 
-from ingest_service import IngestTest, acknowledged, free_port, require_programs, spool_name, uid_of
-from service import BIN, DATA, until
+from ingest_service import IngestTest, acknowledged, free_port, require_programs, uids_of
+from service import DATA, until
 
 require_programs("storescu", "dcmodify", "openssl")
 
@@ -213,7 +210,8 @@ class IngestServe(IngestTest):
         subprocess.run(["dcmodify", "-nb", *edits, *files], check=True, capture_output=True)
         self.store(files[:4] + files[7:])
         self.until_uploaded(1)
-        uids = [uid_of(files[0], tag) for tag in ("0008,0018", "0020,000d", "0020,000e")]
+        uids = [uid for tag in ("0008,0018", "0020,000d", "0020,000e")
+                for uid in uids_of(files[:1], tag).values()]
         for line in self.log().splitlines():
             self.assertIn("event", json.loads(line))
             for text in (marker, *uids):

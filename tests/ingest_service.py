@@ -111,9 +111,13 @@ class IngestTest(unittest.TestCase):
         return {entry["sopInstanceUid"]: entry["verdict"] for entry in entries}
 
 
-def uid_of(file, tag="0008,0018"):
-    dump = subprocess.run(["dcmdump", "+P", tag, file], capture_output=True, text=True, check=True).stdout
-    return re.search(r"\[(.*?)\]", dump)[1]
+def uids_of(files, tag="0008,0018"):
+    """The UID of each file, all by one dcmdump."""
+    files = list(map(str, files))
+    dump = subprocess.run(["dcmdump", "-q", "+P", tag, *files], capture_output=True, text=True, check=True).stdout
+    uids = re.findall(rf"^\({tag}\) UI \[(.*?)\]", dump, re.M)
+    assert len(uids) == len(files), dump
+    return dict(zip(files, uids))
 
 
 def spool_name(uid):
