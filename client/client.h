@@ -44,6 +44,10 @@ using WatchFunction = std::function<bool(const v1::WatchJobResponse& part)>;
 // Told the bytes of a job's log, in order and each once. False ends the stream.
 using LogFunction = std::function<bool(const v1::StreamJobLogsResponse& part)>;
 
+// Told how far a registration is. May be empty.
+using RegistrationFunction =
+    std::function<void(const v1::RegisterVolumesResponse::Progress& progress)>;
+
 // Told how far a backfill is, and each volume that was passed over. May be empty.
 using BackfillFunction = std::function<void(const v1::BackfillEmbeddingsResponse& progress)>;
 
@@ -114,6 +118,26 @@ class Client {
   // what is still missing.
   absl::StatusOr<v1::BackfillEmbeddingsResponse> BackfillEmbeddings(
       const v1::BackfillEmbeddingsRequest& request, const BackfillFunction& progress);
+
+  // Registers two volumes. Without a `request_id` one is made, so that a cut connection never makes
+  // two registrations.
+  absl::StatusOr<v1::Registration> RegisterVolumes(v1::RegisterVolumesRequest request,
+                                                   const RegistrationFunction& progress);
+  absl::StatusOr<v1::Registration> GetRegistration(const std::string& name);
+  // All pages, at most `limit` registrations (0: no limit).
+  absl::StatusOr<std::vector<v1::Registration>> ListRegistrations(
+      v1::ListRegistrationsRequest request, int64_t limit);
+  absl::Status DeleteRegistration(const std::string& name);
+  // Without a `request_id` one is made, so that a cut connection never makes two volumes; so does
+  // TransferLabels.
+  absl::StatusOr<v1::Volume> ApplyRegistration(v1::ApplyRegistrationRequest request);
+  absl::StatusOr<v1::Volume> TransferLabels(v1::TransferLabelsRequest request);
+  // Any number of points: asked for in as many calls as they take.
+  absl::StatusOr<v1::MatchPointsResponse> MatchPoints(const v1::MatchPointsRequest& request,
+                                                      const ProgressFunction& progress);
+  // Writes the file aside and renames it to `path`.
+  absl::Status DownloadRegistrationFile(const v1::DownloadRegistrationFileRequest& request,
+                                        const std::string& path, const ProgressFunction& progress);
 
   // Queues a pre-training job. Without a `request_id` one is made, so that a cut connection never
   // makes two jobs; with `validate_only` the job is checked and estimated alone.

@@ -21,6 +21,8 @@ uint32_t ChecksumOf(const std::string& data);
 // or numbers beside it.
 constexpr int64_t kGlobalOverheadBytes = 96, kSampleOverheadBytes = 16, kLabelOverheadBytes = 48;
 constexpr int64_t kMostVolumes = 256, kMostPoints = 4096;  // of one request
+// Points of one request, through a registration and by features.
+constexpr int kMostMatches = 16384, kMostFeatureMatches = 1000;
 // How many vectors of so many values one answer holds: a message stays below 1 MiB.
 constexpr int64_t VectorsInAnswer(int64_t values, int64_t overhead_bytes) {
   return static_cast<int64_t>(kMaxChunkBytes) / (values * 4 + overhead_bytes);

@@ -317,30 +317,42 @@ absl::StatusOr<std::string> HeaderOf(const Grid& grid, const int64_t (&dims)[8],
   return header;
 }
 
-// A header and the bytes behind it.
-absl::Status WriteBytes(const std::string& header, const uint8_t* bytes, size_t count,
-                        bool compressed, OutputFile& file) {
-  if (!compressed) {
-    absl::Status status = file.Write(header.data(), header.size(), 0);
-    if (!status.ok()) return status;
-    return file.Write(bytes, count, static_cast<int64_t>(header.size()));
+// Bytes one after the other into an OutputFile, gzip or as they are. Level 3: a CT shrinks nearly
+// as much as at 6, in a third of the time.
+class ByteWriter {
+ public:
+  ByteWriter(bool compressed, OutputFile& file) : compressed_(compressed), file_(file) {
+    if (compressed) packed_.reset(gzopen(file.aside().c_str(), "wb3"));
+    if (packed_ != nullptr) gzbuffer(packed_.get(), kGzipBufferBytes);
   }
-  // Level 3: a CT shrinks nearly as much as at 6, in a third of the time.
-  gzFile packed = gzopen(file.aside().c_str(), "wb3");
-  if (packed == nullptr) return file.Failed(errno);
-  gzbuffer(packed, kGzipBufferBytes);
-  bool good = gzwrite(packed, header.data(), static_cast<unsigned>(header.size())) ==
-              static_cast<int>(header.size());
-  const size_t step = size_t{1} << 24;
-  for (size_t at = 0; good && at < count; at += step) {
-    const unsigned part = static_cast<unsigned>(std::min(step, count - at));
-    good = gzwrite(packed, bytes + at, part) == static_cast<int>(part);
+  absl::Status Write(const void* bytes, size_t count) {
+    if (!compressed_) {
+      absl::Status status = file_.Write(bytes, count, offset_);
+      offset_ += static_cast<int64_t>(count);
+      return status;
+    }
+    if (packed_ == nullptr) return file_.Failed(errno);
+    const size_t step = size_t{1} << 24;
+    for (size_t at = 0; at < count; at += step) {
+      const unsigned part = static_cast<unsigned>(std::min(step, count - at));
+      if (gzwrite(packed_.get(), static_cast<const uint8_t*>(bytes) + at, part) !=
+          static_cast<int>(part)) {
+        return file_.Failed(errno);
+      }
+    }
+    return absl::OkStatus();
   }
-  const int error = errno;
-  const bool closed = gzclose(packed) == Z_OK;
-  if (!good) return file.Failed(error);
-  return closed ? absl::OkStatus() : file.Failed(errno);
-}
+  absl::Status Finish() {
+    if (!compressed_) return absl::OkStatus();
+    return gzclose(packed_.release()) == Z_OK ? absl::OkStatus() : file_.Failed(errno);
+  }
+
+ private:
+  const bool compressed_;
+  OutputFile& file_;
+  GzipFile packed_;
+  int64_t offset_ = 0;
+};
 
 }  // namespace
 
@@ -357,20 +369,31 @@ absl::StatusOr<std::string> NiftiHeader(const Grid& grid, VoxelType type, Volume
 absl::Status WriteNifti(const Volume& volume, bool compressed, OutputFile& file) {
   auto header = NiftiHeader(volume.grid(), volume.type(), volume.kind(), 1);
   if (!header.ok()) return header.status();
-  return WriteBytes(*header, volume.bytes(), volume.byte_count(), compressed, file);
+  ByteWriter writer(compressed, file);
+  absl::Status status = writer.Write(header->data(), header->size());
+  if (status.ok()) status = writer.Write(volume.bytes(), volume.byte_count());
+  return status.ok() ? writer.Finish() : status;
 }
 
-absl::Status WriteNiftiVectors(const NiftiVectors& vectors, VectorLayout layout, bool compressed,
-                               OutputFile& file) {
-  const auto& size = vectors.grid.size;
+absl::Status WriteNiftiVectors(const Grid& grid, const VectorSource& source, VectorLayout layout,
+                               bool compressed, OutputFile& file) {
+  const auto& size = grid.size;
   const bool field = layout == VectorLayout::kDisplacementField;
   const int64_t dims[8] = {field ? 5 : 4, size[0],       size[1], size[2],
                            field ? 1 : 3, field ? 3 : 1, 1,       1};
-  auto header = HeaderOf(vectors.grid, dims, NIFTI_TYPE_FLOAT32,
-                         field ? NIFTI_INTENT_VECTOR : NIFTI_INTENT_NONE);
+  auto header =
+      HeaderOf(grid, dims, NIFTI_TYPE_FLOAT32, field ? NIFTI_INTENT_VECTOR : NIFTI_INTENT_NONE);
   if (!header.ok()) return header.status();
-  return WriteBytes(*header, reinterpret_cast<const uint8_t*>(vectors.values.data()),
-                    vectors.values.size() * sizeof(float), compressed, file);
+  ByteWriter writer(compressed, file);
+  absl::Status status = writer.Write(header->data(), header->size());
+  std::vector<float> slice(static_cast<size_t>(size[0] * size[1]));
+  for (int component = 0; component < 3; ++component) {
+    for (int64_t z = 0; status.ok() && z < size[2]; ++z) {
+      status = source(component, z, slice.data());
+      if (status.ok()) status = writer.Write(slice.data(), slice.size() * sizeof(float));
+    }
+  }
+  return status.ok() ? writer.Finish() : status;
 }
 
 absl::StatusOr<NiftiVectors> ReadNiftiVectors(const std::string& path) {

@@ -2,6 +2,8 @@
 #ifndef GVSL_IMAGING_NIFTI_FILE_H_
 #define GVSL_IMAGING_NIFTI_FILE_H_
 
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -28,8 +30,12 @@ enum class VectorLayout {
   kDisplacementField,  // 5D [x, y, z, 1, 3], intent 1007: the values are in LPS mm
   kPlain,              // 4D [x, y, z, 3], no intent
 };
-absl::Status WriteNiftiVectors(const NiftiVectors& vectors, VectorLayout layout, bool compressed,
-                               OutputFile& file);
+// Fills `out` with one component of one slice, [row][column]. A status that is not OK ends the
+// work.
+using VectorSource = std::function<absl::Status(int component, int64_t slice, float* out)>;
+// Asks for the slices in the file's order, component by component: memory is one slice.
+absl::Status WriteNiftiVectors(const Grid& grid, const VectorSource& source, VectorLayout layout,
+                               bool compressed, OutputFile& file);
 // Of kDisplacementField, float32 or float64. Errors as ReadVolume.
 absl::StatusOr<NiftiVectors> ReadNiftiVectors(const std::string& path);
 

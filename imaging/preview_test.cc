@@ -1,10 +1,7 @@
 #include "imaging/preview.h"
 
-#include <png.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <set>
 #include <vector>
@@ -13,35 +10,10 @@
 #include "imaging/png.h"
 #include "imaging/resample.h"
 #include "imaging/testing.h"
+#include "imaging/testing_png.h"
 
 namespace gvsl {
 namespace {
-
-struct Picture {
-  int width = 0, height = 0;
-  std::vector<uint8_t> rgb;
-
-  std::array<int, 3> Pixel(int x, int y) const {
-    const uint8_t* pixel = &rgb[3 * static_cast<size_t>(y * width + x)];
-    return {pixel[0], pixel[1], pixel[2]};
-  }
-  int Grey(int x, int y) const { return Pixel(x, y)[0]; }
-};
-
-Picture Decoded(const std::string& png) {
-  png_image image;
-  std::memset(&image, 0, sizeof(image));
-  image.version = PNG_IMAGE_VERSION;
-  EXPECT_TRUE(png_image_begin_read_from_memory(&image, png.data(), png.size())) << image.message;
-  image.format = PNG_FORMAT_RGB;
-  Picture picture;
-  picture.width = static_cast<int>(image.width);
-  picture.height = static_cast<int>(image.height);
-  picture.rgb.resize(PNG_IMAGE_SIZE(image));
-  EXPECT_TRUE(png_image_finish_read(&image, nullptr, picture.rgb.data(), 0, nullptr))
-      << image.message;
-  return picture;
-}
 
 PreviewOptions Options(double window_min, double window_max, int max_edge) {
   PreviewOptions options;
@@ -51,7 +23,7 @@ PreviewOptions Options(double window_min, double window_max, int max_edge) {
   return options;
 }
 
-Picture Preview(const Volume& volume, const PreviewOptions& options) {
+DecodedPng Preview(const Volume& volume, const PreviewOptions& options) {
   auto png = PreviewPng(volume, options);
   EXPECT_TRUE(png.ok()) << png.status();
   return Decoded(*png);
@@ -70,13 +42,13 @@ constexpr int kSide = 32, kStep = 36;
 const PreviewOptions kFull = Options(0, 255, kSide);
 
 TEST(Preview, ShowsThreePlanesSideBySide) {
-  const Picture picture = Preview(GrowingAlong(0), kFull);
+  const DecodedPng picture = Preview(GrowingAlong(0), kFull);
   EXPECT_EQ(picture.width, 3 * kSide + 2 * 4);
   EXPECT_EQ(picture.height, kSide);
 }
 
 TEST(Preview, PatientsRightIsOnTheLeftOfAxialAndCoronal) {
-  const Picture picture = Preview(GrowingAlong(0), kFull);  // bright to the patient's left
+  const DecodedPng picture = Preview(GrowingAlong(0), kFull);  // bright to the patient's left
   for (const int plane : {0, 1}) {
     EXPECT_EQ(picture.Grey(plane * kStep, 16), 0);
     EXPECT_EQ(picture.Grey(plane * kStep + 31, 16), 255);
@@ -88,7 +60,7 @@ TEST(Preview, PatientsRightIsOnTheLeftOfAxialAndCoronal) {
 }
 
 TEST(Preview, AnteriorIsUpInTheAxialAndLeftInTheSagittalPlane) {
-  const Picture picture = Preview(GrowingAlong(1), kFull);  // bright to posterior
+  const DecodedPng picture = Preview(GrowingAlong(1), kFull);  // bright to posterior
   EXPECT_EQ(picture.Grey(16, 0), 0);
   EXPECT_EQ(picture.Grey(16, 31), 255);
   EXPECT_EQ(picture.Grey(kStep + 16, 2), picture.Grey(kStep + 16, 29));
@@ -97,7 +69,7 @@ TEST(Preview, AnteriorIsUpInTheAxialAndLeftInTheSagittalPlane) {
 }
 
 TEST(Preview, SuperiorIsUpInTheCoronalAndSagittalPlanes) {
-  const Picture picture = Preview(GrowingAlong(2), kFull);  // bright to superior
+  const DecodedPng picture = Preview(GrowingAlong(2), kFull);  // bright to superior
   EXPECT_EQ(picture.Grey(3, 2), picture.Grey(28, 29));
   for (const int plane : {1, 2}) {
     EXPECT_EQ(picture.Grey(plane * kStep + 16, 0), 255);
@@ -124,7 +96,7 @@ TEST(Preview, KeepsPhysicalProportions) {
   // 100 x 200 x 50 mm, whatever the voxels.
   const Volume volume =
       Filled<uint8_t>(GridOf({100, 50, 10}, {1, 4, 5}), [](auto, auto, auto) { return 255; });
-  const Picture picture = Preview(volume, Options(0, 255, 200));
+  const DecodedPng picture = Preview(volume, Options(0, 255, 200));
   EXPECT_EQ(picture.width, 100 + 4 + 100 + 4 + 200);  // axial, coronal: L; sagittal: P
   EXPECT_EQ(picture.height, 200);                     // axial: P
   // Coronal and sagittal are 50 mm high, in the middle; the rest is black.
@@ -136,14 +108,14 @@ TEST(Preview, KeepsPhysicalProportions) {
 
 TEST(Preview, TheLongestSideIsMaxEdge) {
   for (const int edge : {16, 100, 512}) {
-    const Picture picture =
+    const DecodedPng picture =
         Preview(Filled<uint8_t>(GridOf({20, 30, 40}), Scrambled), Options(0, 255, edge));
     EXPECT_EQ(picture.height, edge);
   }
 }
 
 TEST(Preview, AThinVolumeStillHasAPixel) {
-  const Picture picture =
+  const DecodedPng picture =
       Preview(Filled<uint8_t>(GridOf({1000, 2, 2}), Scrambled), Options(0, 255, 16));
   EXPECT_EQ(picture.width, 16 + 4 + 16 + 4 + 1);
   EXPECT_EQ(picture.height, 1);
@@ -153,7 +125,7 @@ TEST(Preview, WindowRunsFromBlackToWhite) {
   const Volume volume = Filled<int16_t>(GridOf({16, 16, 16}), [](int64_t x, auto, auto) {
     return x < 4 ? -1000 : x < 8 ? 40 : x < 12 ? 140 : 3000;
   });
-  const Picture picture = Preview(volume, Options(-160, 240, 16));
+  const DecodedPng picture = Preview(volume, Options(-160, 240, 16));
   EXPECT_EQ(picture.Grey(1, 8), 0);
   EXPECT_EQ(picture.Grey(6, 8), 128);  // half of 255, rounded
   EXPECT_EQ(picture.Grey(10, 8), 191);
@@ -165,14 +137,14 @@ TEST(Preview, WithoutAWindowPercentilesOfTheVolumeAreUsed) {
   const Volume volume = Filled<int16_t>(GridOf({20, 20, 20}), [](int64_t x, int64_t y, int64_t z) {
     return x + y + z == 0 ? 30000 : x < 10 ? 0 : 100;
   });
-  const Picture picture = Preview(volume, Options(0, 0, 20));
+  const DecodedPng picture = Preview(volume, Options(0, 0, 20));
   EXPECT_EQ(picture.Grey(2, 10), 0);
   EXPECT_EQ(picture.Grey(17, 10), 255);
 }
 
 TEST(Preview, AConstantVolumeIsBlack) {
   const Volume volume = Filled<float>(GridOf({16, 16, 16}), [](auto, auto, auto) { return 7; });
-  const Picture picture = Preview(volume, Options(0, 0, 16));
+  const DecodedPng picture = Preview(volume, Options(0, 0, 16));
   for (const uint8_t value : picture.rgb) ASSERT_EQ(value, 0);
 }
 
@@ -180,7 +152,7 @@ TEST(Preview, LabelsAreColouredAndNeverBlended) {
   const Volume volume = Filled<uint8_t>(
       GridOf({64, 64, 64}), [](int64_t x, auto, auto) { return x / 8; }, VolumeKind::kLabels);
   // Shrunk by 4: interpolation would make colours of its own between two labels.
-  const Picture picture = Preview(volume, Options(0, 0, 16));
+  const DecodedPng picture = Preview(volume, Options(0, 0, 16));
   std::set<std::array<int, 3>> colours;
   for (int x = 0; x < 16; ++x) colours.insert(picture.Pixel(x, 8));
   EXPECT_EQ(picture.Pixel(0, 8), (std::array<int, 3>{0, 0, 0}));  // label 0
@@ -211,7 +183,7 @@ TEST(EncodePng, KeepsEveryPixel) {
   for (size_t i = 0; i < rgb.size(); ++i) rgb[i] = static_cast<uint8_t>(i * 37);
   auto png = EncodePngRgb(7, 5, rgb);
   ASSERT_TRUE(png.ok()) << png.status();
-  const Picture picture = Decoded(*png);
+  const DecodedPng picture = Decoded(*png);
   EXPECT_EQ(picture.width, 7);
   EXPECT_EQ(picture.height, 5);
   EXPECT_EQ(picture.rgb, rgb);

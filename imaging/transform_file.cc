@@ -1,5 +1,6 @@
 #include "imaging/transform_file.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "imaging/nifti_file.h"
 #include "imaging/output_file.h"
+#include "imaging/parallel.h"
 
 namespace gvsl {
 namespace {
@@ -32,15 +34,35 @@ absl::StatusOr<bool> IsCompressed(const std::string& path) {
       absl::StrCat(ShownPath(path), ": a field is written as .nii or .nii.gz"));
 }
 
-absl::Status WriteVectors(const NiftiVectors& vectors, VectorLayout layout,
+absl::Status WriteVectors(const Grid& grid, const VectorSource& source, VectorLayout layout,
                           const std::string& path) {
   auto compressed = IsCompressed(path);
   if (!compressed.ok()) return compressed.status();
   OutputFile file(path);
   if (!file.status().ok()) return file.status();
-  absl::Status status = WriteNiftiVectors(vectors, layout, *compressed, file);
+  absl::Status status = WriteNiftiVectors(grid, source, layout, *compressed, file);
   return status.ok() ? file.Commit() : status;
 }
+
+// What `vector` says of each voxel of a grid, by its index.
+template <typename Vector>
+VectorSource SourceOf(const Grid& grid, const ProceedFunction& proceed, const Vector& vector) {
+  return [&grid, &proceed, &vector](int component, int64_t z, float* out) {
+    ParallelFor(grid.size[1], 0, [&](int64_t begin, int64_t end) {
+      for (int64_t y = begin; y < end; ++y) {
+        for (int64_t x = 0; x < grid.size[0]; ++x) {
+          const Vec3 index = {static_cast<double>(x), static_cast<double>(y),
+                              static_cast<double>(z)};
+          out[y * grid.size[0] + x] =
+              static_cast<float>(vector(index)[static_cast<size_t>(component)]);
+        }
+      }
+    });
+    return proceed ? proceed() : absl::OkStatus();
+  };
+}
+
+Vec3 Difference(const Vec3& a, const Vec3& b) { return {a[0] - b[0], a[1] - b[1], a[2] - b[2]}; }
 
 // Shortest form that reads back to the same double.
 std::string Exact(double value) {
@@ -129,7 +151,15 @@ absl::Status WriteDisplacementField(const DisplacementField& field, const std::s
   if (field.empty()) {
     return absl::InvalidArgumentError("the map has no displacement field; its affine part is all");
   }
-  return WriteVectors({field.grid, field.values_mm}, VectorLayout::kDisplacementField, path);
+  const int64_t plane = field.grid.size[0] * field.grid.size[1];
+  return WriteVectors(
+      field.grid,
+      [&](int component, int64_t z, float* out) {
+        const float* slice = field.values_mm.data() + (component * field.grid.size[2] + z) * plane;
+        std::copy(slice, slice + plane, out);
+        return absl::OkStatus();
+      },
+      VectorLayout::kDisplacementField, path);
 }
 
 absl::StatusOr<DisplacementField> ReadDisplacementField(const std::string& path) {
@@ -138,47 +168,31 @@ absl::StatusOr<DisplacementField> ReadDisplacementField(const std::string& path)
   return DisplacementField{vectors->grid, std::move(vectors->values)};
 }
 
-DisplacementField ComposedField(const SpatialMap& map, const Grid& grid) {
+absl::Status WriteComposedField(const SpatialMap& map, const Grid& grid, const std::string& path,
+                                const ProceedFunction& proceed) {
   const PointMapper mapper(map);
-  const int64_t voxels = grid.voxel_count();
-  DisplacementField field;
-  field.grid = grid;
-  field.values_mm.resize(static_cast<size_t>(3 * voxels));
-  for (int64_t i = 0; i < voxels; ++i) {
-    const Vec3 point =
-        grid.IndexToPhysical({static_cast<double>(i % grid.size[0]),
-                              static_cast<double>(i / grid.size[0] % grid.size[1]),
-                              static_cast<double>(i / (grid.size[0] * grid.size[1]))});
-    const Vec3 end = mapper(point);
-    for (int c = 0; c < 3; ++c) {
-      field.values_mm[static_cast<size_t>(c * voxels + i)] = static_cast<float>(end[c] - point[c]);
-    }
-  }
-  return field;
+  const AffineMap to_physical = IndexToPhysicalMap(grid);
+  const auto displacement_mm = [&](const Vec3& index) {
+    const Vec3 point = to_physical.Apply(index);
+    return Difference(mapper(point), point);
+  };
+  return WriteVectors(grid, SourceOf(grid, proceed, displacement_mm),
+                      VectorLayout::kDisplacementField, path);
 }
 
 absl::Status WriteLearn2RegField(const SpatialMap& fixed_to_moving, const Grid& fixed,
-                                 const Grid& moving, const std::string& path) {
+                                 const Grid& moving, const std::string& path,
+                                 const ProceedFunction& proceed) {
   if (fixed.size != moving.size) {
     return absl::InvalidArgumentError(
         "Learn2Reg's fields are for two volumes of the same size; resample the moving one first");
   }
   const PointMapper mapper(fixed_to_moving);
   const AffineMap to_physical = IndexToPhysicalMap(fixed), to_index = PhysicalToIndexMap(moving);
-  const int64_t voxels = fixed.voxel_count();
-  NiftiVectors vectors;
-  vectors.grid = fixed;
-  vectors.values.resize(static_cast<size_t>(3 * voxels));
-  for (int64_t i = 0; i < voxels; ++i) {
-    const Vec3 index = {static_cast<double>(i % fixed.size[0]),
-                        static_cast<double>(i / fixed.size[0] % fixed.size[1]),
-                        static_cast<double>(i / (fixed.size[0] * fixed.size[1]))};
-    const Vec3 end = to_index.Apply(mapper(to_physical.Apply(index)));
-    for (int c = 0; c < 3; ++c) {
-      vectors.values[static_cast<size_t>(c * voxels + i)] = static_cast<float>(end[c] - index[c]);
-    }
-  }
-  return WriteVectors(vectors, VectorLayout::kPlain, path);
+  const auto displacement = [&](const Vec3& index) {
+    return Difference(to_index.Apply(mapper(to_physical.Apply(index))), index);
+  };
+  return WriteVectors(fixed, SourceOf(fixed, proceed, displacement), VectorLayout::kPlain, path);
 }
 
 }  // namespace gvsl

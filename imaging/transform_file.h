@@ -6,6 +6,7 @@
 #ifndef GVSL_IMAGING_TRANSFORM_FILE_H_
 #define GVSL_IMAGING_TRANSFORM_FILE_H_
 
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -27,13 +28,20 @@ absl::StatusOr<AffineMap> ReadItkAffine(const std::string& path);
 absl::Status WriteDisplacementField(const DisplacementField& field, const std::string& path);
 absl::StatusOr<DisplacementField> ReadDisplacementField(const std::string& path);
 
-// The whole map as one field on `grid`: affine(x + u(x)) - x, for tools that take one transform.
-DisplacementField ComposedField(const SpatialMap& map, const Grid& grid);
+// Asked between slices; a status that is not OK ends the work and is returned.
+using ProceedFunction = std::function<absl::Status()>;
+
+// The whole map as one such field on `grid`, affine(x + u(x)) - x, for tools that take one
+// transform. Memory is a slice, whatever the grid.
+absl::Status WriteComposedField(const SpatialMap& map, const Grid& grid, const std::string& path,
+                                const ProceedFunction& proceed = nullptr);
 
 // Learn2Reg's form: 4D [x, y, z, 3] without intent, displacements in voxels along the index axes:
-// fixed voxel i lies at moving voxel i + d(i). Both volumes must have the same size there.
+// fixed voxel i lies at moving voxel i + d(i). Both volumes must have the same size there. Memory
+// is a slice.
 absl::Status WriteLearn2RegField(const SpatialMap& fixed_to_moving, const Grid& fixed,
-                                 const Grid& moving, const std::string& path);
+                                 const Grid& moving, const std::string& path,
+                                 const ProceedFunction& proceed = nullptr);
 
 }  // namespace gvsl
 

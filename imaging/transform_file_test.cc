@@ -139,16 +139,31 @@ TEST_F(TransformFileTest, Learn2RegsFieldTellsTheMovingVoxelOfEachFixedOne) {
   EXPECT_TRUE(Contains(WriteLearn2RegField(map, fixed, moving, folder_ / "disp.nii"), "same size"));
 }
 
-TEST(ComposedFieldTest, IsTheWholeMap) {
+TEST_F(TransformFileTest, AComposedFieldIsTheWholeMap) {
   SpatialMap map;
   map.affine.matrix = {{{1, 0.1, 0}, {0, 1, 0}, {0, 0, 0.9}}};
   map.affine.translation_mm = {1, 2, 3};
   map.displacement = SomeField();
+  const std::string path = folder_ / "fixed_to_moving.nii.gz";
+  ASSERT_TRUE(WriteComposedField(map, map.displacement.grid, path).ok());
+  auto read = ReadDisplacementField(path);
+  ASSERT_TRUE(read.ok()) << read.status();
   SpatialMap composed;
-  composed.displacement = ComposedField(map, map.displacement.grid);
+  composed.displacement = *std::move(read);
   const Vec3 point = map.displacement.grid.IndexToPhysical({2, 3, 1});
   const Vec3 expected = map.Apply(point), found = composed.Apply(point);
   for (int r = 0; r < 3; ++r) EXPECT_NEAR(found[r], expected[r], 1e-5);  // float32 of some 20 mm
+}
+
+TEST_F(TransformFileTest, AFieldThatIsToldToStopLeavesNoFile) {
+  int slices = 0;
+  const auto stop = [&] {
+    return ++slices < 2 ? absl::OkStatus() : absl::CancelledError("enough");
+  };
+  const std::string path = folder_ / "stopped.nii.gz";
+  EXPECT_TRUE(Contains(WriteComposedField({}, SomeField().grid, path, stop), "enough"));
+  EXPECT_EQ(slices, 2);
+  EXPECT_FALSE(std::filesystem::exists(path));
 }
 
 }  // namespace

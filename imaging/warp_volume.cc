@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "imaging/correlation.h"
 #include "imaging/parallel.h"
 
 namespace gvsl {
@@ -11,6 +12,7 @@ namespace {
 
 // Slices of the target that are in memory as float32 or int32 at a time.
 constexpr int64_t kSlab = 8;
+constexpr int kNeighbourhood = 9;  // voxels a side that SimilarityAt compares
 
 // The eight voxels around a point and the share of the upper one along each axis.
 struct Cell {
@@ -71,6 +73,19 @@ int32_t LabelIn(const T* voxels, const Cell& cell, LabelRule rule) {
     }
   }
   return labels[best];
+}
+
+// The image at an index, linear; nothing outside.
+std::optional<double> ValueAt(const Volume& volume, const Vec3& index) {
+  Cell cell;
+  if (!FindCell(volume.grid().size, index, cell)) return std::nullopt;
+  return VisitVoxelType(volume.type(), [&](auto zero) {
+    const auto* voxels = volume.voxels<decltype(zero)>();
+    double sum = 0;
+    for (int corner = 0; corner < 8; ++corner)
+      sum += cell.weight(corner) * static_cast<double>(voxels[cell.offset(corner)]);
+    return std::optional<double>(sum);
+  });
 }
 
 // The values of a slab in the volume's own type.
@@ -138,29 +153,45 @@ void Warper::Labels(int64_t z_begin, int64_t z_end, LabelRule rule, int32_t* out
   });
 }
 
+absl::Status WarpSlabs(const Volume& moving, const SpatialMap& fixed_to_moving, const Grid& target,
+                       LabelRule rule, float outside, const SlabFunction& slab) {
+  const Warper warper(moving, fixed_to_moving, target);
+  const int64_t plane = target.size[0] * target.size[1];
+  const size_t most = static_cast<size_t>(kSlab * plane);
+  const bool labels = moving.kind() == VolumeKind::kLabels;
+  std::vector<float> values(labels ? 0 : most);
+  std::vector<int32_t> numbers(labels ? most : 0);
+  return VisitVoxelType(moving.type(), [&](auto zero) -> absl::Status {
+    std::vector<decltype(zero)> voxels(most);
+    for (int64_t z = 0; z < target.size[2]; z += kSlab) {
+      const int64_t end = std::min(z + kSlab, target.size[2]), count = (end - z) * plane;
+      if (labels) {
+        warper.Labels(z, end, rule, numbers.data());
+        Store(numbers, count, voxels.data());
+      } else {
+        warper.Linear(z, end, outside, values.data());
+        Store(values, count, voxels.data());
+      }
+      absl::Status status = slab(reinterpret_cast<const uint8_t*>(voxels.data()),
+                                 static_cast<size_t>(count) * sizeof(zero));
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  });
+}
+
 absl::StatusOr<Volume> WarpVolume(const Volume& moving, const SpatialMap& fixed_to_moving,
                                   const Grid& target, LabelRule rule, float outside) {
   auto result = Volume::Allocate(target, moving.type(), moving.kind());
   if (!result.ok()) return result;
   result->set_modality(moving.modality());
-  const Warper warper(moving, fixed_to_moving, target);
-  const int64_t plane = target.size[0] * target.size[1];
-  const bool labels = moving.kind() == VolumeKind::kLabels;
-  std::vector<float> values(labels ? 0 : static_cast<size_t>(kSlab * plane));
-  std::vector<int32_t> numbers(labels ? static_cast<size_t>(kSlab * plane) : 0);
-  VisitVoxelType(moving.type(), [&](auto zero) {
-    auto* out = result->template mutable_voxels<decltype(zero)>();
-    for (int64_t z = 0; z < target.size[2]; z += kSlab) {
-      const int64_t end = std::min(z + kSlab, target.size[2]);
-      if (labels) {
-        warper.Labels(z, end, rule, numbers.data());
-        Store(numbers, (end - z) * plane, out + z * plane);
-      } else {
-        warper.Linear(z, end, outside, values.data());
-        Store(values, (end - z) * plane, out + z * plane);
-      }
-    }
-  });
+  uint8_t* out = result->mutable_bytes();
+  absl::Status status = WarpSlabs(moving, fixed_to_moving, target, rule, outside,
+                                  [&](const uint8_t* bytes, size_t count) {
+                                    out = std::copy(bytes, bytes + count, out);
+                                    return absl::OkStatus();
+                                  });
+  if (!status.ok()) return status;
   return result;
 }
 
@@ -170,6 +201,34 @@ std::vector<Vec3> MapPoints(const SpatialMap& fixed_to_moving, const std::vector
   mapped.reserve(points_mm.size());
   for (const Vec3& point : points_mm) mapped.push_back(mapper(point));
   return mapped;
+}
+
+std::vector<std::optional<double>> SimilarityAt(const Volume& fixed, const Volume& moving,
+                                                const SpatialMap& fixed_to_moving,
+                                                const std::vector<Vec3>& points_mm) {
+  const PointMapper mapper(fixed_to_moving);
+  const AffineMap to_physical = IndexToPhysicalMap(fixed.grid()),
+                  to_fixed = PhysicalToIndexMap(fixed.grid()),
+                  to_moving = PhysicalToIndexMap(moving.grid());
+  std::vector<std::optional<double>> similarity(points_mm.size());
+  ParallelFor(static_cast<int64_t>(points_mm.size()), 0, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const Vec3 centre = to_fixed.Apply(points_mm[static_cast<size_t>(i)]);
+      Correlation correlation;
+      for (int offset = 0; offset < kNeighbourhood * kNeighbourhood * kNeighbourhood; ++offset) {
+        const Vec3 index = {
+            centre[0] + offset % kNeighbourhood - kNeighbourhood / 2,
+            centre[1] + offset / kNeighbourhood % kNeighbourhood - kNeighbourhood / 2,
+            centre[2] + offset / (kNeighbourhood * kNeighbourhood) - kNeighbourhood / 2};
+        const auto a = ValueAt(fixed, index);
+        if (!a) continue;
+        const auto b = ValueAt(moving, to_moving.Apply(mapper(to_physical.Apply(index))));
+        if (b) correlation.Add(*a, *b);
+      }
+      similarity[static_cast<size_t>(i)] = correlation.Value();
+    }
+  });
+  return similarity;
 }
 
 }  // namespace gvsl

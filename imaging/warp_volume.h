@@ -4,6 +4,8 @@
 #define GVSL_IMAGING_WARP_VOLUME_H_
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -39,15 +41,29 @@ class Warper {
   const Grid target_;
 };
 
+// Receives voxels of the moving volume's type, slab after slab. A status that is not OK ends the
+// work.
+using SlabFunction = std::function<absl::Status(const uint8_t* bytes, size_t count)>;
 // The whole of it, on `target` (usually the fixed volume's grid). An image keeps its type (integers
-// are rounded and saturated), and so do labels, for which `rule` holds and `outside` is 0.
-// INVALID_ARGUMENT for a bad grid, RESOURCE_EXHAUSTED without memory.
+// are rounded and saturated), and so do labels, for which `rule` holds and `outside` is 0. Memory
+// is a slab of a few slices.
+absl::Status WarpSlabs(const Volume& moving, const SpatialMap& fixed_to_moving, const Grid& target,
+                       LabelRule rule, float outside, const SlabFunction& slab);
+
+// The same in memory. INVALID_ARGUMENT for a bad grid, RESOURCE_EXHAUSTED without memory.
 absl::StatusOr<Volume> WarpVolume(const Volume& moving, const SpatialMap& fixed_to_moving,
                                   const Grid& target, LabelRule rule = LabelRule::kNearest,
                                   float outside = 0);
 
 // Points of fixed space in moving space, LPS mm.
 std::vector<Vec3> MapPoints(const SpatialMap& fixed_to_moving, const std::vector<Vec3>& points_mm);
+
+// Of each point of fixed space: the correlation, -1 to 1, of both images' intensities in the 9^3
+// voxels of the fixed one around it. Nothing where fewer than 27 of them are shown by both, or one
+// image is constant there.
+std::vector<std::optional<double>> SimilarityAt(const Volume& fixed, const Volume& moving,
+                                                const SpatialMap& fixed_to_moving,
+                                                const std::vector<Vec3>& points_mm);
 
 }  // namespace gvsl
 

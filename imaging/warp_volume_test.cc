@@ -98,5 +98,19 @@ TEST(WarpVolumeTest, ABadLatticeIsRefusedByName) {
   EXPECT_TRUE(Contains(warped.status(), "grid.size[2]"));
 }
 
+TEST(SimilarityAtTest, IsOneWhereTheMapIsRightAndLessBesideIt) {
+  const Volume fixed = Noise(GridOf({16, 16, 16}));
+  const Volume brighter = Filled<float>(
+      fixed.grid(), [&](auto x, auto y, auto z) { return 5000 + 3 * At<int16_t>(fixed, x, y, z); });
+  const std::vector<Vec3> points = {{8, 8, 8}, {0, 0, 0}, {100, 8, 8}};
+  const auto right = SimilarityAt(fixed, brighter, {}, points);
+  EXPECT_NEAR(right[0].value(), 1, 1e-6);  // float32 values
+  EXPECT_NEAR(right[1].value(), 1, 1e-6) << "of the corner that there is";
+  EXPECT_FALSE(right[2].has_value()) << "outside";
+  EXPECT_LT(SimilarityAt(fixed, brighter, ShiftBy({2, 0, 0}), points)[0].value(), 0.5);
+  const Volume constant = Filled<float>(fixed.grid(), [](auto, auto, auto) { return 5.0f; });
+  EXPECT_FALSE(SimilarityAt(fixed, constant, {}, points)[0].has_value());
+}
+
 }  // namespace
 }  // namespace gvsl

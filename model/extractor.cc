@@ -18,7 +18,11 @@
 #include "imaging/status_reason.h"
 #include "model/cpu_kernels.h"
 #include "model/dense_sweep.h"
+#include "model/network.h"
+#include "model/network_alignment.h"
+#include "model/point_matching.h"
 #include "model/preprocessor.h"
+#include "model/registration_level.h"
 #include "model/state.h"
 #include "model/unet_engine.h"
 #include "model/volume_space.h"
@@ -68,6 +72,21 @@ struct Extractor::Impl {
   StateDict state;  // kept where another engine may be made of it
   at::Device device = at::kCPU;
   std::unique_ptr<UNetEngine> engine, half_engine;
+  std::string path;
+  std::shared_ptr<GvslNetworkImpl> network;  // with its heads, for registration
+
+  // The network with its heads, when first asked for.
+  absl::Status LoadNetwork() {
+    if (network != nullptr) return absl::OkStatus();
+    auto model = LoadModel(path);
+    if (!model.ok()) return model.status();
+    auto made = std::make_shared<GvslNetworkImpl>(info.card);
+    if (absl::Status status = made->LoadState(model->state); !status.ok()) return status;
+    made->to(device);
+    made->eval();
+    network = std::move(made);
+    return absl::OkStatus();
+  }
 
   // bf16 on CUDA only, prepared when first asked for.
   UNetEngine& EngineFor(const WindowOptions& options) {
@@ -188,6 +207,10 @@ int64_t Extractor::memory_bytes() const {
   for (const auto* engine : {impl_->engine.get(), impl_->half_engine.get()}) {
     if (engine != nullptr) bytes += engine->weight_bytes();
   }
+  if (impl_->network != nullptr) {
+    for (const auto& tensor : impl_->network->parameters())
+      bytes += static_cast<int64_t>(tensor.nbytes());
+  }
   return bytes;
 }
 
@@ -202,6 +225,7 @@ absl::StatusOr<std::unique_ptr<Extractor>> Extractor::Load(const std::string& sa
     Impl& impl = *extractor->impl_;
     impl.info = InfoOf(*model);
     impl.device = at::Device(*device);
+    impl.path = safetensors_path;
     impl.engine =
         std::make_unique<UNetEngine>(model->state, impl.info.card.widths, impl.device, at::kFloat);
     if (impl.device.is_cuda()) impl.state = std::move(model->state);
@@ -286,6 +310,50 @@ absl::StatusOr<std::vector<LabelFeature>> Extractor::Pool(
   return Impl::Guarded([&] {
     return impl_->Pool(volume, labels, Resolved(Within(options, memory_bytes)), cancelled,
                        memory_bytes, max_labels);
+  });
+}
+
+absl::StatusOr<Registration> Extractor::Register(const RegistrationInput& input,
+                                                 const RegistrationOptions& options,
+                                                 const RegistrationWatch& watch) {
+  return Impl::Guarded([&]() -> absl::StatusOr<Registration> {
+    const bool needed = options.use_network || options.metric.features > 0;
+    if (absl::Status status = needed ? impl_->LoadNetwork() : absl::OkStatus(); !status.ok())
+      return status;
+    return gvsl::Register(input, impl_->info.card, needed ? impl_->network.get() : nullptr, options,
+                          watch);
+  });
+}
+
+absl::StatusOr<std::vector<PointMatch>> Extractor::MatchPoints(const Volume& fixed,
+                                                               const Volume& moving,
+                                                               const std::vector<Vec3>& points_mm,
+                                                               const WindowOptions& options,
+                                                               const CancelFunction& cancelled) {
+  if (absl::Status status = CheckWindow(options, 0); !status.ok()) return status;
+  return Impl::Guarded([&]() -> absl::StatusOr<std::vector<PointMatch>> {
+    const ModelCard& card = impl_->info.card;
+    if (absl::Status status = ValidateInput({&fixed, &moving, nullptr, nullptr}, card);
+        !status.ok()) {
+      return status;
+    }
+    if (absl::Status status = impl_->LoadNetwork(); !status.ok()) return status;
+    const double factor = WholeFactor(fixed, moving, card);
+    const auto side = [&](const Volume& volume, const char* name) -> absl::StatusOr<MatchingSide> {
+      if (cancelled && cancelled()) return Cancelled();
+      auto level = ReadLevel(volume, nullptr, Coarser(card, factor), name);
+      if (!level.ok()) return level.status();
+      auto features = DenseFeatures(*level, *impl_->network);
+      if (!features.ok()) return features.status();
+      return MatchingSide{*std::move(features), factor, [&](const std::vector<Vec3>& points) {
+                            return impl_->Sample(volume, points, Resolved(options), cancelled);
+                          }};
+    };
+    auto fixed_side = side(fixed, "fixed");
+    if (!fixed_side.ok()) return fixed_side.status();
+    auto moving_side = side(moving, "moving");
+    if (!moving_side.ok()) return moving_side.status();
+    return MatchByFeatures(*fixed_side, *moving_side, points_mm);
   });
 }
 

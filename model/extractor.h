@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "imaging/volume.h"
 #include "model/model_file.h"
+#include "model/registration.h"
 
 namespace gvsl {
 
@@ -74,6 +75,14 @@ struct PointFeature {
   std::vector<float> values;  // [dense_channels]; empty if out of view
 };
 
+// Where a point of one volume lies in another, by dense features.
+struct PointMatch {
+  bool found = false;            // false where the point lies outside its own volume
+  Vec3 point_mm = {0, 0, 0};     // in the other volume
+  double score = 0;              // mean cosine of the coarse and of the fine features, -1..1
+  double cycle_distance_mm = 0;  // from the point to where the same search leads back
+};
+
 struct LabelFeature {
   int32_t label = 0;
   int64_t voxel_count = 0;
@@ -124,6 +133,21 @@ class Extractor {
                                                  const CancelFunction& cancelled,
                                                  int64_t memory_bytes = 0,
                                                  int64_t max_labels = 4096);
+
+  // Register (model/registration.h) with this model's card, and its network where the options ask
+  // for it, which is read from the file when first needed and then stays.
+  absl::StatusOr<Registration> Register(const RegistrationInput& input,
+                                        const RegistrationOptions& options,
+                                        const RegistrationWatch& watch);
+
+  // Where points of fixed space lie in the moving volume: the most similar place of the whole, on a
+  // lattice so coarse that one pass sees all of a volume, then of its surroundings at the card's
+  // spacing (as Yan et al., SAM, IEEE TMI 2022, with this network's features at two resolutions).
+  // Memory: the coarse features of both volumes, and a pass. INVALID_ARGUMENT as Register.
+  absl::StatusOr<std::vector<PointMatch>> MatchPoints(const Volume& fixed, const Volume& moving,
+                                                      const std::vector<Vec3>& points_mm,
+                                                      const WindowOptions& options,
+                                                      const CancelFunction& cancelled);
 
  private:
   Extractor();

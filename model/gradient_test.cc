@@ -90,6 +90,11 @@ TEST_F(Gradient, OfLocalCorrelation) {
               kBound);
   }
   const Tensor inside = torch::rand({1, 1, 7, 6, 8}) > 0.3;
+  EXPECT_LT(
+      GradientError(
+          [&](const Tensor& x) { return LocalCorrelation(x, b, 3, inside, Correlation::kSigned); },
+          a),
+      kBound);
   EXPECT_LT(GradientError([&](const Tensor& x) { return LocalCorrelation(x, b, 3, inside); }, a),
             kBound);
 }
@@ -119,12 +124,13 @@ TEST_F(Gradient, OfTheComposedMapByTheDisplacement) {
   EXPECT_LT(GradientError(loss, torch::rand({1, 3, 6, 7, 5}, kDouble)), 1e-3);
 }
 
-TEST_F(Gradient, OfAConvolutionsWeightsIsLibTorchs) {
+TEST_F(Gradient, OfAConvolutionIsLibTorchs) {
   struct Shape {
     int64_t samples, in, out, depth, height, width;
   };
-  for (const Shape& s : {Shape{2, 1, 8, 9, 10, 16}, Shape{1, 3, 5, 4, 17, 35},
-                         Shape{2, 24, 8, 16, 16, 16}, Shape{1, 2, 1, 1, 1, 19}}) {
+  for (const Shape& s :
+       {Shape{2, 1, 8, 9, 10, 16}, Shape{1, 3, 5, 4, 17, 35}, Shape{2, 24, 8, 16, 16, 16},
+        Shape{1, 2, 1, 1, 1, 19}, Shape{1, 80, 64, 3, 2, 4}, Shape{2, 80, 64, 3, 2, 4}}) {
     const Tensor x = torch::randn({s.samples, s.in, s.depth, s.height, s.width});
     const Tensor upstream = torch::randn({s.samples, s.out, s.depth, s.height, s.width});
     TrainedConvolution ours(torch::nn::Conv3dOptions(s.in, s.out, 3).padding(1));

@@ -38,7 +38,7 @@ at::Tensor Differences(const at::Tensor& field, int64_t axis) {
 }  // namespace
 
 at::Tensor LocalCorrelation(const at::Tensor& a_in, const at::Tensor& b_in, int64_t window,
-                            const at::Tensor& inside_in) {
+                            const at::Tensor& inside_in, Correlation kind) {
   const auto type = a_in.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor inside = inside_in.defined() ? inside_in.to(type) : inside_in;
   // Correlation does not change with the images' offsets; without them less cancels below.
@@ -58,8 +58,9 @@ at::Tensor LocalCorrelation(const at::Tensor& a_in, const at::Tensor& b_in, int6
   const at::Tensor variance_x = (channel(2) - channel(0) * channel(0)).clamp_min(0);
   const at::Tensor variance_y = (channel(3) - channel(1) * channel(1)).clamp_min(0);
   const at::Tensor covariance = channel(4) - channel(0) * channel(1);
-  const at::Tensor correlation =
-      covariance * covariance / ((variance_x + kVarianceFloor) * (variance_y + kVarianceFloor));
+  const at::Tensor variances = (variance_x + kVarianceFloor) * (variance_y + kVarianceFloor);
+  const at::Tensor correlation = kind == Correlation::kSigned ? covariance / variances.sqrt()
+                                                              : covariance * covariance / variances;
   if (!inside.defined()) return correlation.mean();
   const at::Tensor sums = (correlation * inside).flatten(1).sum(1);
   return (sums / inside.flatten(1).sum(1).clamp_min(1)).mean();

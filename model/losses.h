@@ -9,14 +9,17 @@
 
 namespace gvsl {
 
-// Squared local correlation of `a` and `b` [N, 1, D, H, W], in 0..1, over windows of `window`^3
-// voxels (odd), averaged over all voxels of a sample, then over samples; windows over the border
-// count the voxels inside alone. Computed in float32 or above, and finite for any finite images:
-// where one of them is flat (its deviation within the window far below 0.003) the correlation goes
-// to 0. `inside` [N, 1, D, H, W], 0 or 1, where given: the voxels that count, in windows and
-// average alike; no others influence the result. 0 where there are none.
+enum class Correlation { kSquared, kSigned };
+
+// Local correlation of `a` and `b` [N, 1, D, H, W], squared in 0..1 or signed in -1..1, over
+// windows of `window`^3 voxels (odd), averaged over all voxels of a sample, then over samples;
+// windows over the border count the voxels inside alone. Computed in float32 or above, and finite
+// for any finite images: where one of them is flat (its deviation within the window far below
+// 0.003) the correlation goes to 0. `inside` [N, 1, D, H, W], 0 or 1, where given: the voxels that
+// count, in windows and average alike; no others influence the result. 0 where there are none.
 at::Tensor LocalCorrelation(const at::Tensor& a, const at::Tensor& b, int64_t window = 9,
-                            const at::Tensor& inside = {});
+                            const at::Tensor& inside = {},
+                            Correlation kind = Correlation::kSquared);
 
 // Mean of the squared slopes (mm of displacement a mm of distance) of `displacement` [N, 3, D, H,
 // W] in voxels (D, H, W); `spacing_mm` along D, H, W.

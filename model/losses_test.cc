@@ -49,6 +49,21 @@ TEST(LocalCorrelation, IsOneForLinearlyRelatedImagesAndLowForUnrelatedOnes) {
   EXPECT_LT(Correlation(a, torch::rand_like(a)), 0.02);
 }
 
+TEST(LocalCorrelation, SignedTellsAReversedContrastAndKeepsTheSquaresSize) {
+  const Tensor a = torch::rand({1, 1, 9, 9, 9}, torch::kDouble);
+  const auto measured = [&](const Tensor& b) {
+    return LocalCorrelation(a, b, 5, {}, Correlation::kSigned).item<double>();
+  };
+  EXPECT_NEAR(measured(0.5 * a + 0.2), 1, 1e-2);
+  EXPECT_NEAR(measured(1 - a), -1, 1e-2);
+  // Where all windows see the same voxels, it is the root of the squared kind.
+  const Tensor b = torch::rand({1, 1, 5, 5, 5}, torch::kDouble);
+  const Tensor c = torch::rand({1, 1, 5, 5, 5}, torch::kDouble);
+  const Tensor middle = torch::constant_pad_nd(torch::ones({1, 1, 3, 3, 3}), {1, 1, 1, 1, 1, 1});
+  const double root = LocalCorrelation(b, c, 5, middle, Correlation::kSigned).item<double>();
+  EXPECT_NEAR(root * root, LocalCorrelation(b, c, 5, middle).item<double>(), 1e-12);
+}
+
 TEST(LocalCorrelation, OfWhatIsInsideIsThatOfTheBoxByItself) {
   torch::manual_seed(5);
   Tensor a = torch::rand({1, 1, 12, 14, 13}, torch::kDouble), b = torch::rand_like(a);

@@ -79,10 +79,11 @@ TORCH_MODULE(Up);
 
 }  // namespace
 
-// Of the affine head's translation in the corrected geometry. A unit of every one of its 15 values
-// then moves voxels at 3 to 5 cm from the centre by about as much, so that one learning rate suits
-// all.
-constexpr double kTranslationUnitMm = 10;
+// Of the affine head's values in the corrected geometry. A unit of the translation is then 1 mm and
+// one of the other twelve up to 2 degrees or 2.5 %, which moves voxels at 3 to 5 cm from the centre
+// by about as much. An optimiser's first steps change a value, the sum of 64 products, by 64 times
+// what they change a weight by; with greater units they would throw B about.
+constexpr double kAffineUnit = 0.1;
 
 struct UNetImpl::Blocks {
   DoubleConv inc{nullptr};
@@ -192,10 +193,13 @@ void GvslNetworkImpl::PredictAffine(GvslOutput& output) {
   output.rotation = exact(heads.fc_rot->forward(output.embedding));
   output.scale = exact(heads.fc_scl->forward(output.embedding));
   output.translation = exact(heads.fc_trans->forward(output.embedding));
-  if (geometry_ == Geometry::kCorrected) {
-    output.translation = output.translation * kTranslationUnitMm;
-  }
   output.shear = exact(heads.fc_shear->forward(output.embedding));
+  if (geometry_ == Geometry::kCorrected) {
+    // A value that AffineMatrix clamps has no gradient and would never come back.
+    for (Tensor* value : {&output.rotation, &output.scale, &output.shear}) {
+      *value = torch::tanh(*value * kAffineUnit);
+    }
+  }
   output.affine = AffineMatrix(output.rotation, output.scale, output.translation, output.shear);
   if (detach_affine_) output.affine = output.affine.detach();
 }

@@ -16,6 +16,7 @@ namespace {
 using torch::Tensor;
 
 constexpr int64_t kUnetMultiple = 16;
+constexpr int64_t kCropIfUnknown = 128;
 
 at::Device DeviceOf(const GvslNetworkImpl& network) { return network.parameters()[0].device(); }
 
@@ -97,6 +98,18 @@ AffineMap AffineOf(const Tensor& matrix, const ModelCard& card, const Grid& fixe
 
 }  // namespace
 
+double WholeFactor(const Volume& fixed, const Volume& moving, const ModelCard& card) {
+  const double most = static_cast<double>(card.crop > 0 ? card.crop : kCropIfUnknown);
+  double factor = 1;
+  for (const Volume* volume : {&fixed, &moving}) {
+    for (int i = 0; i < 3; ++i) {
+      factor = std::max(factor, static_cast<double>(volume->grid().size[i]) *
+                                    volume->grid().spacing_mm[i] / card.spacing_mm[i] / most);
+    }
+  }
+  return factor;
+}
+
 absl::StatusOr<NetworkAnswer> AlignByNetwork(const RegistrationInput& input, const ModelCard& card,
                                              GvslNetworkImpl& network) {
   if (card.geometry != Geometry::kCorrected || !card.has_heads) {
@@ -106,15 +119,7 @@ absl::StatusOr<NetworkAnswer> AlignByNetwork(const RegistrationInput& input, con
               "register without use_network, or with a model of corrected geometry"
             : "the model has no heads, which align; register without use_network");
   }
-  double factor = 1;
-  for (const Volume* volume : {input.fixed, input.moving}) {
-    for (int i = 0; i < 3; ++i) {
-      const double side = static_cast<double>(volume->grid().size[i]) *
-                          volume->grid().spacing_mm[i] / card.spacing_mm[i];
-      factor = std::max(factor, side / static_cast<double>(card.crop));
-    }
-  }
-  const ModelCard coarser = Coarser(card, factor);
+  const ModelCard coarser = Coarser(card, WholeFactor(*input.fixed, *input.moving, card));
   auto fixed = ReadLevel(*input.fixed, input.fixed_mask, coarser, "fixed");
   if (!fixed.ok()) return fixed.status();
   auto moving = ReadLevel(*input.moving, input.moving_mask, coarser, "moving");

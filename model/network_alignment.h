@@ -16,6 +16,10 @@ struct NetworkAnswer {
   LevelImage fixed_features, moving_features;
 };
 
+// The multiple of the card's spacing, 1 or more, at which no side of either volume exceeds the
+// card's crop (128 voxels where that is unknown): so that one pass sees the whole.
+double WholeFactor(const Volume& fixed, const Volume& moving, const ModelCard& card);
+
 // One pass over both volumes, centred in a box of the same size; at the card's spacing, or coarser
 // where a side would exceed the card's crop. FAILED_PRECONDITION for a model without heads or of
 // the official geometry, whose two-step interpolation is no map.

@@ -138,7 +138,9 @@ ObjectiveResult ComputeObjective(GvslNetwork& network, const TrainingImages& ima
   losses.total = torch::zeros({}, images.a.options());
   if (method.z_matching) {
     losses.similarity = 1 - LocalCorrelation(result.output.warped, images.a, method.ncc_window,
-                                             CommonInside(images, result.output.fixed_to_moving));
+                                             CommonInside(images, result.output.fixed_to_moving),
+                                             method.signed_correlation ? Correlation::kSigned
+                                                                       : Correlation::kSquared);
     losses.smoothness = FieldSmoothness(result.output.flow, spacing_mm);
     losses.total = losses.total + method.similarity_weight * losses.similarity +
                    method.smoothness_weight * losses.smoothness;

@@ -298,6 +298,8 @@ class Run {
     verdict.local_ncc_before = before.local_ncc;
     verdict.local_ncc_after = after.local_ncc;
     verdict.overlap_percent = after.overlap_percent;
+    if (options_.regions > 0)
+      result_.regions = RegionsOf(finest.fixed, finest.moving, map_, options_.regions);
     verdict.jacobian = JacobianOf(map_);
     verdict.deformation_energy = DeformationEnergy(map_.displacement);
     if (fixed_features_.channels > 1) {
@@ -325,6 +327,7 @@ class Run {
     std::swap(input.fixed_mask, input.moving_mask);
     RegistrationOptions options = options_;
     options.consistency = options.inverse = false;
+    options.regions = 0;
     const RegistrationWatch watch = [&](const RegistrationProgress& progress) {
       return Tell("backward", progress.step, progress.steps, progress.similarity);
     };

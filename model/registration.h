@@ -13,6 +13,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -61,6 +62,7 @@ struct RegistrationOptions {
   // The finest level has at most this many voxels: spacing grows where a volume has more. Bounds
   // memory (about 150 bytes a voxel; 100 more with mind, 8 a channel more with features) and time.
   int64_t max_voxels = int64_t{1} << 22;
+  int regions = 0;  // how well each of so many regions along each axis fits; 0: not asked
   int threads = 0;  // 0: as ParallelFor
 };
 inline constexpr int kMaxRefineSteps = 1000;
@@ -104,10 +106,17 @@ struct RegistrationVerdict {
   std::string reason;  // a sentence with the figures that decided
 };
 
+// How well both images fit in each region of fixed space.
+struct RegionSimilarity {
+  Grid grid;               // an index is a region's centre; sides may be 1
+  std::vector<float> ncc;  // Pearson's, columns first; NaN where it has no value (Correlation)
+};
+
 struct Registration {
   SpatialMap fixed_to_moving;
   Grid fixed_grid, moving_grid;  // the volumes' own
   RegistrationVerdict verdict;
+  std::optional<RegionSimilarity> regions;    // with `regions`
   std::optional<InverseMap> moving_to_fixed;  // with `inverse`; on the moving volume's own space
 };
 

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "imaging/correlation.h"
 #include "imaging/parallel.h"
 #include "model/instance_optimisation.h"
 
@@ -26,6 +28,34 @@ std::string Shown(double value) {
   return text;
 }
 
+// Calls shown(i, a, b) for each fixed voxel that counts and that the moving image shows, with both
+// values. Returns how many fixed voxels count.
+template <typename Shown>
+int64_t ForEachShown(const LevelImage& fixed, const LevelImage& moving, const Points& points,
+                     const Shown& shown) {
+  const std::vector<uint8_t> cells = CountedCells(moving);
+  int64_t counted = 0;
+  const int64_t sy = moving.grid.size[0], sz = sy * moving.grid.size[1];
+  for (int64_t i = 0; i < fixed.grid.voxel_count(); ++i) {
+    if (fixed.counted[i] == 0) continue;
+    ++counted;
+    SampleCell cell;
+    if (!FindSampleCell(moving.grid.size, points[0][i], points[1][i], points[2][i], cell) ||
+        cells[cell.base] == 0) {
+      continue;
+    }
+    double b = 0;
+    for (int corner = 0; corner < 8; ++corner) {
+      double weight = 1;
+      for (int k = 0; k < 3; ++k) weight *= corner >> k & 1 ? cell.upper[k] : 1 - cell.upper[k];
+      b += weight *
+           moving.values[cell.base + (corner & 1) + (corner >> 1 & 1) * sy + (corner >> 2) * sz];
+    }
+    shown(i, fixed.values[i], b);
+  }
+  return counted;
+}
+
 }  // namespace
 
 const char* QualityName(RegistrationQuality quality) {
@@ -43,43 +73,47 @@ const char* QualityName(RegistrationQuality quality) {
 AlignmentFigures FiguresOf(const LevelImage& fixed, const LevelImage& moving,
                            const SpatialMap& fixed_to_moving) {
   const Points points = MappedPoints(fixed.grid, moving.grid, fixed_to_moving);
-  const std::vector<uint8_t> cells = CountedCells(moving);
-  double counted = 0, n = 0, sa = 0, sb = 0, saa = 0, sbb = 0, sab = 0;
-  const int64_t sy = moving.grid.size[0], sz = sy * moving.grid.size[1];
-  for (int64_t i = 0; i < fixed.grid.voxel_count(); ++i) {
-    if (fixed.counted[i] == 0) continue;
-    ++counted;
-    SampleCell cell;
-    if (!FindSampleCell(moving.grid.size, points[0][i], points[1][i], points[2][i], cell) ||
-        cells[cell.base] == 0) {
-      continue;
-    }
-    double b = 0;
-    for (int corner = 0; corner < 8; ++corner) {
-      double weight = 1;
-      for (int k = 0; k < 3; ++k) weight *= corner >> k & 1 ? cell.upper[k] : 1 - cell.upper[k];
-      b += weight *
-           moving.values[cell.base + (corner & 1) + (corner >> 1 & 1) * sy + (corner >> 2) * sz];
-    }
-    const double a = fixed.values[i];
-    ++n;
-    sa += a;
-    sb += b;
-    saa += a * a;
-    sbb += b * b;
-    sab += a * b;
-  }
+  Correlation correlation;
+  const int64_t counted = ForEachShown(fixed, moving, points,
+                                       [&](int64_t, double a, double b) { correlation.Add(a, b); });
   AlignmentFigures figures;
-  if (n == 0) return figures;
-  figures.overlap_percent = 100 * n / counted;
-  const double variance_a = saa / n - sa * sa / n / n, variance_b = sbb / n - sb * sb / n / n;
-  if (variance_a > 0 && variance_b > 0) {
-    figures.ncc = (sab / n - sa * sb / n / n) / std::sqrt(variance_a * variance_b);
-  }
+  if (correlation.count() == 0) return figures;
+  figures.overlap_percent =
+      100 * static_cast<double>(correlation.count()) / static_cast<double>(counted);
+  figures.ncc = correlation.Value().value_or(0);
   Points gradient;
   for (auto& axis : gradient) axis.assign(points[0].size(), 0.0f);
   figures.local_ncc = MakeLocalCorrelationMetric(fixed, moving)->Evaluate(points, 0, gradient);
   return figures;
+}
+
+RegionSimilarity RegionsOf(const LevelImage& fixed, const LevelImage& moving,
+                           const SpatialMap& fixed_to_moving, int regions) {
+  RegionSimilarity result;
+  result.grid = fixed.grid;
+  const auto& size = fixed.grid.size;
+  Vec3 centre;
+  int64_t side[3];
+  for (int i = 0; i < 3; ++i) {
+    side[i] = (size[i] + regions - 1) / regions;
+    result.grid.size[i] = (size[i] + side[i] - 1) / side[i];
+    result.grid.spacing_mm[i] *= static_cast<double>(side[i]);
+    centre[i] = static_cast<double>(side[i] - 1) / 2;
+  }
+  result.grid.origin_mm = fixed.grid.IndexToPhysical(centre);
+  std::vector<Correlation> correlations(static_cast<size_t>(result.grid.voxel_count()));
+  const auto& parts = result.grid.size;
+  ForEachShown(fixed, moving, MappedPoints(fixed.grid, moving.grid, fixed_to_moving),
+               [&](int64_t i, double a, double b) {
+                 const int64_t x = i % size[0] / side[0], y = i / size[0] % size[1] / side[1],
+                               z = i / (size[0] * size[1]) / side[2];
+                 correlations[(z * parts[1] + y) * parts[0] + x].Add(a, b);
+               });
+  for (const Correlation& correlation : correlations) {
+    result.ncc.push_back(
+        static_cast<float>(correlation.Value().value_or(std::numeric_limits<double>::quiet_NaN())));
+  }
+  return result;
 }
 
 double FeatureResidual(const LevelImage& fixed, const LevelImage& moving,

@@ -17,6 +17,10 @@ struct AlignmentFigures {
 AlignmentFigures FiguresOf(const LevelImage& fixed, const LevelImage& moving,
                            const SpatialMap& fixed_to_moving);
 
+// The same for each of at most `regions` parts of the fixed lattice along each axis.
+RegionSimilarity RegionsOf(const LevelImage& fixed, const LevelImage& moving,
+                           const SpatialMap& fixed_to_moving, int regions);
+
 // 1 - mean cosine of dense features (as DenseFeatures has them) under a map; 1 without overlap.
 double FeatureResidual(const LevelImage& fixed, const LevelImage& moving,
                        const SpatialMap& fixed_to_moving);

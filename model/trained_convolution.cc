@@ -15,9 +15,26 @@ constexpr int64_t kMostChannelPairs = 4096;  // above, the matrix product has wo
 constexpr int64_t kShortestRow = 16;
 constexpr int64_t kShares = 16;  // of the slices, whatever the number of threads
 
-bool Suits(const Tensor& x, const Tensor& weight) {
+// oneDNN's kernels, in float32 on the CPU.
+bool OnOneDnn(const Tensor& x, const Tensor& weight) {
   return x.device().is_cpu() && x.scalar_type() == at::kFloat && weight.size(2) == 3 &&
-         x.size(4) >= kShortestRow && weight.size(0) * weight.size(1) <= kMostChannelPairs;
+         at::globalContext().userEnabledMkldnn() && at::hasMKLDNN();
+}
+
+bool OwnWeightGradient(const Tensor& x, const Tensor& weight) {
+  return x.size(4) >= kShortestRow && weight.size(0) * weight.size(1) <= kMostChannelPairs;
+}
+
+Tensor OneDnnConvolution(const Tensor& x, const Tensor& weight, const c10::optional<Tensor>& bias) {
+  return at::mkldnn_convolution(x, weight, bias, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, /*groups=*/1);
+}
+
+// LibTorch's own gradients of x, the weights and the bias, those that are wanted.
+std::tuple<Tensor, Tensor, Tensor> Gradients(const Tensor& gradient, const Tensor& x,
+                                             const Tensor& weight, std::array<bool, 3> wanted) {
+  return at::convolution_backward(gradient, x, weight, at::IntArrayRef{weight.size(0)}, {1, 1, 1},
+                                  {1, 1, 1}, {1, 1, 1}, /*transposed=*/false, {0, 0, 0},
+                                  /*groups=*/1, wanted);
 }
 
 class ConvolutionFunction : public torch::autograd::Function<ConvolutionFunction> {
@@ -25,26 +42,37 @@ class ConvolutionFunction : public torch::autograd::Function<ConvolutionFunction
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight,
                         const Tensor& bias) {
     context->save_for_backward({x, weight});
-    return at::conv3d(x, weight, bias, {1, 1, 1}, {1, 1, 1});
+    return OneDnnConvolution(x, weight, bias);
   }
 
   static tensor_list backward(AutogradContext* context, tensor_list upstream) {
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], gradient = upstream[0].contiguous();
-    Tensor x_gradient;
+    Tensor of_x, of_weight, of_bias;
     if (context->needs_input_grad(0)) {
-      x_gradient = std::get<0>(at::convolution_backward(
-          gradient, x, weight, at::IntArrayRef{weight.size(0)}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1},
-          /*transposed=*/false, {0, 0, 0}, /*groups=*/1, {true, false, false}));
+      // The same convolution with the taps turned round; LibTorch would not take oneDNN for one
+      // sample.
+      of_x = x.size(0) == 1
+                 ? OneDnnConvolution(gradient, weight.flip({2, 3, 4}).transpose(0, 1).contiguous(),
+                                     c10::nullopt)
+                 : std::get<0>(Gradients(gradient, x, weight, {true, false, false}));
     }
-    return {x_gradient, WeightGradientOnCpu(x, gradient), gradient.sum({0, 2, 3, 4})};
+    if (OwnWeightGradient(x, weight)) {
+      of_weight = WeightGradientOnCpu(x, gradient);
+      of_bias = gradient.sum({0, 2, 3, 4});
+    } else {
+      std::tie(std::ignore, of_weight, of_bias) =
+          Gradients(gradient, x, weight, {false, true, true});
+    }
+    return {of_x, of_weight, of_bias};
   }
 };
 
 }  // namespace
 
 Tensor TrainedConvolutionImpl::forward(const Tensor& x) {
-  if (!at::GradMode::is_enabled() || !Suits(x, weight)) return Conv3dImpl::forward(x);
+  if (!OnOneDnn(x, weight)) return Conv3dImpl::forward(x);
+  if (!at::GradMode::is_enabled()) return OneDnnConvolution(x, weight, bias);
   return ConvolutionFunction::apply(x, weight, bias);
 }
 

@@ -1,4 +1,4 @@
-// TrainedConvolution: LibTorch's Conv3d with a faster gradient of its weights on the CPU.
+// TrainedConvolution: LibTorch's Conv3d on oneDNN's and our own kernels on the CPU.
 #ifndef GVSL_MODEL_TRAINED_CONVOLUTION_H_
 #define GVSL_MODEL_TRAINED_CONVOLUTION_H_
 
@@ -6,11 +6,11 @@
 
 namespace gvsl {
 
-// oneDNN has no kernel of its own for the weights' gradient in 3D on AVX2; it builds the matrix of
-// all taps and multiplies it, which for the few channels of the full-resolution layers takes longer
-// than all the rest of a step (docs/performance.md). For those layers, in float32 on the CPU, ours
-// is used: 3x3x3, zero-padded, channels in times channels out at most 4,096. Everything else is
-// Conv3d's.
+// For 3x3x3 in float32 on the CPU, where LibTorch's choices cost most of a step
+// (docs/performance.md); everything else is Conv3d's.
+// - One sample of few channels: LibTorch leaves oneDNN aside for a kernel ten times slower.
+// - The weights' gradient: oneDNN has no kernel of its own in 3D on AVX2 and multiplies the matrix
+//   of all taps; for channels in times channels out up to 4,096, ours is used.
 class TrainedConvolutionImpl : public torch::nn::Conv3dImpl {
  public:
   using torch::nn::Conv3dImpl::Conv3dImpl;

@@ -29,6 +29,7 @@ struct MethodOptions {
   double smoothness_weight = 1;
   double restoration_weight = 1;
   int64_t ncc_window = 9;
+  bool signed_correlation = false;
   bool z_matching = true;
   bool fundament = true;
   bool affine_head = true;

@@ -52,10 +52,13 @@ ValidationReport Validate(GvslNetwork& network, const VolumeSet& volumes,
     if (options.method.z_matching) {
       const ObjectiveResult aligned = ComputeObjective(network, images, alignment, spacing_mm);
       losses = aligned.losses;
-      report.ncc_before +=
-          LocalCorrelation(images.b, images.a, options.method.ncc_window, CommonInside(images, {}))
-              .item<double>();
-      report.ncc_after += 1 - losses.similarity.item<double>();
+      const auto correlation = [&](const Tensor& b, const Tensor& fixed_to_moving) {
+        return LocalCorrelation(b, images.a, options.method.ncc_window,
+                                CommonInside(images, fixed_to_moving))
+            .item<double>();
+      };
+      report.ncc_before += correlation(images.b, {});
+      report.ncc_after += correlation(aligned.output.warped, aligned.output.fixed_to_moving);
       report.folding_percent += FoldingPercent(aligned.output.flow);
     }
     if (options.method.fundament) {

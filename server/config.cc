@@ -46,6 +46,10 @@ absl::Status FillDefaults(v1::ServerConfig& config) {
     config.set_memory_limit_mib(std::max<int64_t>((AvailableMemory() >> 20) * 3 / 4, 64));
   if (config.exact_search_up_to() == 0) config.set_exact_search_up_to(20000);
   if (config.search_effort() == 0) config.set_search_effort(128);
+  auto& weights = *config.mutable_rerank_weights();
+  if (!weights.has_ncc()) weights.set_ncc(1);
+  if (!weights.has_features()) weights.set_features(1);
+  if (!weights.has_deformation()) weights.set_deformation(1);
   if (config.search_memory_mib() == 0)
     config.set_search_memory_mib(std::max<int64_t>(config.memory_limit_mib() / 4, 1));
   for (const auto& status :

@@ -53,6 +53,13 @@ const std::vector<std::vector<std::string>>& Migrations() {
              vector TEXT NOT NULL))",
           "CREATE UNIQUE INDEX embeddings_by_volume ON embeddings (volume_id, fingerprint)",
           "CREATE INDEX embeddings_by_fingerprint ON embeddings (fingerprint, vector_key)",
+      },
+      {
+          R"(CREATE TABLE registrations (id VARCHAR(64) PRIMARY KEY, display_name TEXT NOT NULL,
+             fixed TEXT NOT NULL, moving TEXT NOT NULL, quality VARCHAR(16) NOT NULL,
+             blob_sha256 VARCHAR(64) NOT NULL, create_us BIGINT NOT NULL, record TEXT NOT NULL))",
+          "CREATE INDEX registrations_by_time ON registrations (create_us, id)",
+          "CREATE INDEX registrations_by_blob ON registrations (blob_sha256)",
       }};
   return steps;
 }
@@ -158,12 +165,13 @@ void Database::Connection::Remember(const std::string& collection, const Creatio
 }
 
 std::string Database::Connection::Unneeded(const std::string& blob) {
-  int volumes = 0, models = 0;
-  sql << "SELECT COUNT(*) FROM volumes WHERE blob_sha256 = :b", soci::use(blob, "b"),
-      soci::into(volumes);
-  sql << "SELECT COUNT(*) FROM models WHERE blob_sha256 = :b", soci::use(blob, "b"),
-      soci::into(models);
-  return volumes + models == 0 ? blob : "";
+  for (const char* table : kBlobTables) {
+    int records = 0;
+    sql << absl::StrCat("SELECT COUNT(*) FROM ", table, " WHERE blob_sha256 = :b"),
+        soci::use(blob, "b"), soci::into(records);
+    if (records > 0) return "";
+  }
+  return blob;
 }
 
 std::string Database::Connection::JobThatNeeds(const std::string& collection,

@@ -19,6 +19,9 @@
 
 namespace gvsl {
 
+// The tables whose rows name a blob.
+constexpr const char* kBlobTables[] = {"volumes", "models", "registrations"};
+
 struct Database::Connection {
   std::mutex mutex;
   soci::session sql;

@@ -11,6 +11,7 @@
 #include "server/embedding_store.h"
 #include "server/job_store.h"
 #include "server/metadata_store.h"
+#include "server/registration_store.h"
 
 namespace gvsl {
 namespace {
@@ -46,7 +47,7 @@ TEST_F(DatabaseTest, BringsOneOfTheFirstVersionUpToDate) {
   }
   {
     soci::session sql(soci::sqlite3, "dbname=" + path_);
-    for (const char* table : {"embeddings", "job_inputs"})
+    for (const char* table : {"registrations", "embeddings", "job_inputs"})
       sql << std::string("DROP TABLE ") + table;
     sql << "DROP TABLE jobs";
     sql << "UPDATE schema_version SET version = 1";
@@ -56,6 +57,19 @@ TEST_F(DatabaseTest, BringsOneOfTheFirstVersionUpToDate) {
   EXPECT_TRUE(MetadataStore(**database).GetVolume("volumes/a").ok());
   EXPECT_TRUE(JobStore(**database).Totals().ok());
   EXPECT_TRUE(EmbeddingStore(**database).Count("a").ok());
+  EXPECT_TRUE(RegistrationStore(**database).List({}).ok());
+}
+
+TEST_F(DatabaseTest, BringsOneWithoutRegistrationsUpToDate) {
+  {
+    soci::session sql(soci::sqlite3, "dbname=" + path_);
+    sql << "DROP TABLE registrations";
+    sql << "UPDATE schema_version SET version = 3";
+  }
+  auto database = Database::Open(path_);
+  ASSERT_TRUE(database.ok()) << database.status();
+  EXPECT_TRUE(EmbeddingStore(**database).Count("a").ok());
+  EXPECT_TRUE(RegistrationStore(**database).List({}).ok());
 }
 
 TEST_F(DatabaseTest, RefusesAFileThatIsNone) {

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "imaging/status_reason.h"
+#include "server/model_registry.h"
 #include "server/names.h"
 #include "server/volume_conversion.h"
 
@@ -28,19 +29,25 @@ absl::StatusOr<StoredVolume> VolumeOf(ServerState& state, const std::string& nam
   return stored;
 }
 
+absl::Status OnDevice(ServerState& state, const StoredModel& model, const CancelFunction& cancelled,
+                      const std::function<absl::Status(Extractor&)>& work, bool admitted) {
+  const std::string path = state.blobs->PathOf(model.blob_sha256);
+  absl::Status result = state.engine->Run(path, cancelled, work, admitted);
+  return ReasonOf(result) == InferenceEngine::kModelNotLoaded
+             ? state.Unreadable(model.model.name(), result)
+             : WithoutPaths(result, {path});
+}
+
 absl::Status OnEngine(ServerState& state, const StoredModel& model, const WindowOptions& options,
                       const CancelFunction& cancelled,
                       const std::function<absl::Status(Extractor&)>& work, bool admitted) {
-  absl::Status result = state.engine->Run(
-      state.blobs->PathOf(model.blob_sha256), cancelled,
+  return OnDevice(
+      state, model, cancelled,
       [&](Extractor& extractor) {
         absl::Status status = extractor.CheckWindow(options, state.memory_bytes());
         return status.ok() ? work(extractor) : status;
       },
       admitted);
-  return ReasonOf(result) == InferenceEngine::kModelNotLoaded
-             ? state.Unreadable(model.model.name(), result)
-             : result;
 }
 
 }  // namespace gvsl

@@ -20,8 +20,12 @@ absl::StatusOr<StoredModel> ModelOf(ServerState& state, const std::string& name)
 absl::StatusOr<StoredVolume> VolumeOf(ServerState& state, const std::string& name,
                                       const std::string& field, bool labels);
 
-// Does `work` on the engine with the model, after the window was looked at. `admitted`: a later
-// turn of a request, which the queue always takes.
+// Does `work` on the engine with the model. `admitted`: a later turn of a request, which the queue
+// always takes.
+absl::Status OnDevice(ServerState& state, const StoredModel& model, const CancelFunction& cancelled,
+                      const std::function<absl::Status(Extractor&)>& work, bool admitted = false);
+
+// The same after the window was looked at.
 absl::Status OnEngine(ServerState& state, const StoredModel& model, const WindowOptions& options,
                       const CancelFunction& cancelled,
                       const std::function<absl::Status(Extractor&)>& work, bool admitted = false);

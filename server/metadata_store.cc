@@ -140,7 +140,7 @@ absl::StatusOr<StoredTotals> MetadataStore::Totals() {
 absl::StatusOr<std::set<std::string>> MetadataStore::Blobs() {
   return connection_.Locked([&]() -> absl::StatusOr<std::set<std::string>> {
     std::set<std::string> blobs;
-    for (const char* table : {"volumes", "models"}) {
+    for (const char* table : kBlobTables) {
       const soci::rowset<std::string> rows =
           (connection_.sql.prepare << absl::StrCat("SELECT DISTINCT blob_sha256 FROM ", table));
       blobs.insert(rows.begin(), rows.end());

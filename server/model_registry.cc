@@ -29,11 +29,12 @@ absl::StatusOr<std::string> DigestOf(const std::string& path) {
 
 }  // namespace
 
-absl::Status WithoutPaths(const absl::Status& status, const std::vector<std::string>& paths) {
+absl::Status WithoutPaths(const absl::Status& status, const std::vector<std::string>& paths,
+                          const std::string& instead) {
   std::vector<std::pair<std::string, std::string>> words;
   for (const std::string& path : paths) {
-    words.emplace_back(path, "the model file");
-    words.emplace_back(ShownPath(path), "the model file");
+    words.emplace_back(path, instead);
+    words.emplace_back(ShownPath(path), instead);
   }
   const std::string text = absl::StrReplaceAll(status.message(), words);
   if (status.ok() || text == status.message()) return status;

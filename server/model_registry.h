@@ -24,9 +24,13 @@ struct Scratch {
   const std::string path;
 };
 
-// A status of the model room for a client: without the names of the server's files, which go to the
-// log.
-absl::Status WithoutPaths(const absl::Status& status, const std::vector<std::string>& paths);
+// What a client is told instead of the path of a Scratch.
+constexpr char kScratchFile[] = "a file of the server";
+
+// A status of another room for a client: `instead` stands for the names of the server's files,
+// which go to the log.
+absl::Status WithoutPaths(const absl::Status& status, const std::vector<std::string>& paths,
+                          const std::string& instead = "the model file");
 
 // Whether this request made a model before, which is then in `response`.
 absl::StatusOr<bool> ModelMadeBefore(ServerState& state, const Creation& creation,

@@ -58,6 +58,7 @@ absl::StatusOr<std::unique_ptr<ServerState>> ServerState::Open(const v1::ServerC
   state->database = *std::move(opened);
   state->metadata = std::make_unique<MetadataStore>(*state->database);
   state->jobs = std::make_unique<JobStore>(*state->database);
+  state->registrations = std::make_unique<RegistrationStore>(*state->database);
   auto uploads = UploadStore::Open(folder + "/uploads");
   if (!uploads.ok()) return uploads.status();
   state->uploads = *std::move(uploads);

@@ -17,6 +17,7 @@
 #include "server/inference_engine.h"
 #include "server/job_store.h"
 #include "server/metadata_store.h"
+#include "server/registration_store.h"
 #include "server/upload_store.h"
 
 namespace gvsl {
@@ -52,6 +53,7 @@ struct ServerState {
   std::unique_ptr<Database> database;
   std::unique_ptr<MetadataStore> metadata;
   std::unique_ptr<JobStore> jobs;
+  std::unique_ptr<RegistrationStore> registrations;
   std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<UploadStore> uploads;
   std::unique_ptr<InferenceEngine> engine;

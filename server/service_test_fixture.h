@@ -101,6 +101,9 @@ struct Service {
     config.set_exact_search_up_to(20000);
     config.set_search_effort(128);
     config.set_search_memory_mib(512);
+    config.mutable_rerank_weights()->set_ncc(1);
+    config.mutable_rerank_weights()->set_features(1);
+    config.mutable_rerank_weights()->set_deformation(1);
     config.MergeFrom(others);
     auto started = Server::Start(config);
     EXPECT_TRUE(started.ok()) << started.status();

@@ -46,6 +46,7 @@ MethodOptions MethodOf(const Spec::Method& method) {
   if (method.has_smoothness_weight()) options.smoothness_weight = method.smoothness_weight();
   if (method.has_restoration_weight()) options.restoration_weight = method.restoration_weight();
   if (method.ncc_window() > 0) options.ncc_window = method.ncc_window();
+  options.signed_correlation = method.signed_correlation();
   if (method.has_z_matching()) options.z_matching = method.z_matching();
   if (method.has_fundament()) options.fundament = method.fundament();
   if (method.has_affine_head()) options.affine_head = method.affine_head();

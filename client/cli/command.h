@@ -30,7 +30,8 @@ using Action = std::function<absl::Status(Context&)>;
 void AddVolumesCommands(CLI::App& app, Action& action);
 void AddModelsCommands(CLI::App& app, Action& action);
 void AddFeaturesCommands(CLI::App& app, Action& action);
-void AddSimilarityCommands(CLI::App& app, Action& action);  // search, embeddings
+void AddRegistrationCommands(CLI::App& app, Action& action);  // register, match, transfer, ...
+void AddSimilarityCommands(CLI::App& app, Action& action);    // search, embeddings
 void AddJobsCommands(CLI::App& app, Action& action);
 void AddServerCommands(CLI::App& app, Action& action);    // status, health
 void AddPhantomsCommands(CLI::App& app, Action& action);  // made on this machine, no server

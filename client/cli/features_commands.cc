@@ -164,7 +164,8 @@ void AddDense(CLI::App& group, Action& action) {
   verb->add_option("-o,--output", options->output, ".npy, .nii or .nii.gz file to write")
       ->required()
       ->check(EndsIn({".npy", ".nii", ".nii.gz"}));
-  verb->add_option("--pca", options->picture, "PNG to write: the three main directions as colours");
+  verb->add_option("--preview,--pca", options->picture,
+                   "PNG to write: the three main directions as colours");
   verb->add_option("--space", options->space,
                    "model (the card's orientation and spacing) or volume (the volume's grid)")
       ->check(CLI::IsMember({"model", "volume"}));

@@ -58,6 +58,7 @@ int main(int argc, char** argv) {
   gvsl::cli::AddVolumesCommands(app, action);
   gvsl::cli::AddModelsCommands(app, action);
   gvsl::cli::AddFeaturesCommands(app, action);
+  gvsl::cli::AddRegistrationCommands(app, action);
   gvsl::cli::AddSimilarityCommands(app, action);
   gvsl::cli::AddJobsCommands(app, action);
   gvsl::cli::AddPhantomsCommands(app, action);

@@ -1,14 +1,18 @@
 // gvsl search, gvsl embeddings.
 #include <cstdio>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/command.h"
 #include "client/progress.h"
+#include "client/reports.h"
+#include "imaging/output_file.h"
 
 namespace gvsl::cli {
 namespace {
 
+constexpr int kThumbnailEdge = 128;  // pixels
 constexpr char kModelHelp[] = "models/{id} (default: the server's default model)";
 constexpr char kFilterHelp[] =
     "comparisons of display_name, modality, kind, content_sha256, create_time and tags, joined by "
@@ -16,9 +20,13 @@ constexpr char kFilterHelp[] =
 
 void PrintHits(const v1::SearchVolumesResponse& answer) {
   std::vector<std::vector<std::string>> rows = {
-      {"RANK", "COSINE", "VOLUME", "DISPLAY NAME", "MODALITY"}};
+      {"RANK", "COSINE", "ALIGNED", "QUALITY", "VOLUME", "DISPLAY NAME", "MODALITY"}};
   for (const auto& hit : answer.hits()) {
     rows.push_back({absl::StrCat(rows.size()), absl::StrFormat("%.6f", hit.global_similarity()),
+                    hit.has_aligned() ? absl::StrFormat("%.4f", hit.aligned().score()) : "-",
+                    hit.has_aligned()
+                        ? v1::RegistrationVerdict::Quality_Name(hit.aligned().verdict().quality())
+                        : "-",
                     hit.volume(), hit.display_name(), hit.modality()});
   }
   PrintTable(rows);
@@ -26,10 +34,29 @@ void PrintHits(const v1::SearchVolumesResponse& answer) {
               static_cast<long long>(answer.candidate_count()), answer.model().model().c_str());
 }
 
+absl::Status WriteReport(Context& context, const std::string& query,
+                         const v1::SearchVolumesResponse& answer, const std::string& path) {
+  std::vector<std::string> volumes = {query};
+  for (const auto& hit : answer.hits()) volumes.push_back(hit.volume());
+  std::map<std::string, std::string> previews;
+  for (const std::string& volume : volumes) {
+    v1::PreviewVolumeRequest request;
+    request.set_name(volume);
+    request.set_max_edge(kThumbnailEdge);
+    auto png = context.client.PreviewVolume(request);
+    if (absl::IsNotFound(png.status())) continue;  // deleted since
+    if (!png.ok()) return png.status();
+    previews[volume] = *std::move(png);
+  }
+  auto page = SearchReport(query, answer, previews);
+  return page.ok() ? WriteWholeFile(path, *page) : page.status();
+}
+
 void AddSearch(CLI::App& app, Action& action) {
   struct Options : ImportOptions {
     std::string volume, model, filter;
-    int top_k = 10;
+    std::string report;
+    int top_k = 10, rerank = 0, regions = 0;
   };
   auto options = std::make_shared<Options>();
   CLI::App* verb =
@@ -38,6 +65,18 @@ void AddSearch(CLI::App& app, Action& action) {
   verb->add_option("VOLUME", options->volume, "stored name or file (uploaded first)")->required();
   verb->add_option("--top_k", options->top_k, "hits at most, 1 to 1000 (default 10)")
       ->check(CLI::Range(1, 1000));
+  verb->add_option("--rerank", options->rerank,
+                   "register so many of the best hits to the query, 0 to 50, and order them by how "
+                   "alike they are once aligned (default 0)")
+      ->check(CLI::Range(0, 50));
+  verb->add_option(
+          "--regions", options->regions,
+          "with --rerank: how well each hit fits in so many regions along each axis, 0 to 8 "
+          "(default 0)")
+      ->check(CLI::Range(0, 8));
+  verb->add_option("--report", options->report,
+                   "one page with the hits, their central planes and what they are worth")
+      ->check(EndsIn({".html"}));
   verb->add_option("--filter", options->filter,
                    absl::StrCat("which volumes may be hits: ", kFilterHelp));
   verb->add_option("--model", options->model, kModelHelp);
@@ -52,10 +91,15 @@ void AddSearch(CLI::App& app, Action& action) {
       request.set_model(options->model);
       request.set_top_k(options->top_k);
       request.set_filter(options->filter);
+      request.set_rerank(options->rerank);
+      request.set_regions(options->regions);
       auto answer = context.client.SearchVolumes(request);
       if (!answer.ok()) return answer.status();
       context.json ? PrintJson(*answer) : PrintHits(*answer);
-      return absl::OkStatus();
+      if (options->report.empty()) return absl::OkStatus();
+      absl::Status status = WriteReport(context, *name, *answer, options->report);
+      if (status.ok() && !context.json) std::printf("wrote %s\n", options->report.c_str());
+      return status;
     };
   });
 }
