@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -77,10 +78,12 @@ struct PointFeature {
 
 // Where a point of one volume lies in another, by dense features.
 struct PointMatch {
-  bool found = false;            // false where the point lies outside its own volume
-  Vec3 point_mm = {0, 0, 0};     // in the other volume
-  double score = 0;              // mean cosine of the coarse and of the fine features, -1..1
-  double cycle_distance_mm = 0;  // from the point to where the same search leads back
+  bool found = false;         // false where the point lies outside its own volume
+  Vec3 point_mm = {0, 0, 0};  // in the other volume
+  double score = 0;           // mean cosine of the coarse and of the fine features, -1..1
+  // From the point to where the same search leads back; nothing where the match lies so near the
+  // border that no features of it are known.
+  std::optional<double> cycle_distance_mm;
 };
 
 struct LabelFeature {

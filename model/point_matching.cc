@@ -179,6 +179,7 @@ absl::Status SearchAround(const MatchingSide& side, const std::vector<Query>& qu
     if (!features.ok()) return features.status();
     std::vector<double> cosines(static_cast<size_t>(around));
     for (size_t i = first; i < last; ++i) {
+      if (queries[i].fine.empty()) continue;
       const auto* its = features->data() + (i - first) * static_cast<size_t>(around);
       for (size_t k = 0; k < cosines.size(); ++k)
         cosines[k] = its[k].empty() ? -2 : Cosine(its[k], queries[i].fine);
@@ -238,7 +239,8 @@ absl::StatusOr<std::vector<PointMatch>> MatchByFeatures(const MatchingSide& fixe
     match.found = true;
     match.point_mm = found[i];
     match.score = ((*places)[i].coarse + (*places)[i].fine) / 2;
-    match.cycle_distance_mm = std::hypot(end[0] - start[0], end[1] - start[1], end[2] - start[2]);
+    if (!(*back_queries)[i].coarse.empty())
+      match.cycle_distance_mm = std::hypot(end[0] - start[0], end[1] - start[1], end[2] - start[2]);
   }
   return matches;
 }

@@ -131,6 +131,23 @@ TEST_F(RegistrationApplyTest, PointsAreMatchedByFeaturesWithoutARegistration) {
   }
 }
 
+TEST_F(RegistrationApplyTest, PointsAtTheBorderAreMatchedByFeaturesToo) {
+  v1::MatchPointsRequest request;
+  request.set_fixed(fixed_);
+  request.set_moving(moving_);
+  for (int corner = 0; corner < 8; ++corner) {  // nearly half a voxel beyond the outermost centres
+    auto* point = request.add_points();
+    point->set_x_mm(corner & 1 ? 31.49 : -0.49);
+    point->set_y_mm(corner & 2 ? 31.49 : -0.49);
+    point->set_z_mm(corner & 4 ? 31.49 : -0.49);
+  }
+  ClientContext context;
+  v1::MatchPointsResponse answer;
+  ASSERT_OK(service_->similarity->MatchPoints(&context, request, &answer));
+  ASSERT_EQ(answer.matches_size(), 8);
+  for (const auto& match : answer.matches()) EXPECT_TRUE(match.has_point());
+}
+
 TEST_F(RegistrationApplyTest, ItsFilesAreThoseThatOthersRead) {
   const v1::Registration made = Registered();
   const Downloaded affine = Download(*service_, made.name(), RegistrationFileRequest::AFFINE);

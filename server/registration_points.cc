@@ -114,11 +114,12 @@ absl::Status ByFeatures(ServerState& state, const v1::MatchPointsRequest& reques
   if (!status.ok()) return status;
   for (const PointMatch& found : *matches) {
     auto* match = response->add_matches();
-    match->set_out_of_view(!found.found);
+    match->set_out_of_view(!found.found ||
+                           !Shows(backward ? fixed->grid() : moving->grid(), found.point_mm));
     if (!found.found) continue;
     SetPoint(found.point_mm, match->mutable_point());
     match->set_score(found.score);
-    match->set_cycle_distance_mm(found.cycle_distance_mm);
+    if (found.cycle_distance_mm) match->set_cycle_distance_mm(*found.cycle_distance_mm);
   }
   *response->mutable_model() = model->model.identity();
   return absl::OkStatus();
