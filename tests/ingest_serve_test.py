@@ -88,9 +88,9 @@ class IngestServe(IngestTest):
 
     def test_a_drain_answers_and_ends_well(self):
         self.serve()
-        files = self.phantoms(count=4, slices=40)
+        files = self.phantoms(count=1, slices=40)  # which fit well into the 30 s of a drain
         sender = self.store(files, wait=False)
-        until(lambda: len(self.spooled_uids()) > 10)
+        until(lambda: len(self.spooled_uids()) > 2)
         self.receiver.send_signal(signal.SIGTERM)
         output = sender.communicate()[0]
         self.assertEqual(self.receiver.wait(timeout=40), 0)
