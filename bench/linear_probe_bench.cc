@@ -1,5 +1,6 @@
-// gvsl_linear_probe_bench: what a network's frozen dense features tell of labels. One 1x1x1
-// convolution and softmax, trained on labelled training volumes; its Dice on validation volumes.
+// gvsl_linear_probe_bench: what a network's frozen features tell of labels. One 1x1x1 convolution
+// and softmax on the decoder's finest levels, trained on labelled training volumes; its Dice on
+// validation volumes.
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -23,8 +24,10 @@ namespace {
 using torch::Tensor;
 
 constexpr char kUsage[] =
-    "usage: gvsl_linear_probe_bench MODEL.safetensors DATA [--volumes N] [--untrained SEED]\n"
+    "usage: gvsl_linear_probe_bench MODEL.safetensors DATA [--levels N] [--volumes N] [--untrained "
+    "SEED]\n"
     "  DATA         folder with volumes/hippocampus_mr\n"
+    "  --levels     finest levels of the decoder, 1 (the dense features alone) to 4 (default 2)\n"
     "  --volumes    labelled training volumes (default 20)\n"
     "  --untrained  the model's network with seeded random weights instead of its own\n";
 
@@ -45,7 +48,7 @@ struct Case {
   Tensor labels;    // [N] int64, of the nearest voxel
 };
 
-Case ReadCase(const std::string& folder, int id, const gvsl::ModelCard& card,
+Case ReadCase(const std::string& folder, int id, const gvsl::ModelCard& card, int64_t levels,
               gvsl::GvslNetwork& network) {
   char name[64];
   std::snprintf(name, sizeof(name), "/hippocampus_%03d.nii.gz", id);
@@ -56,12 +59,26 @@ Case ReadCase(const std::string& folder, int id, const gvsl::ModelCard& card,
   image.set_modality("MR");
   const auto preprocessor = Checked(gvsl::Preprocessor::Make(image, card));
   const gvsl::Grid& grid = preprocessor.grid();
-  const Tensor input = torch::zeros({1, 1, grid.size[2], grid.size[1], grid.size[0]});
-  preprocessor.Box({0, 0, 0}, grid.size, input.data_ptr<float>());
+  std::array<int64_t, 3> begin{}, size{};  // with zeros on both sides, as the network pads
+  for (int axis = 0; axis < 3; ++axis) {
+    size[axis] = (grid.size[axis] + 15) / 16 * 16;
+    begin[axis] = -((size[axis] - grid.size[axis]) / 2);
+  }
+  const Tensor input = torch::zeros({1, 1, size[2], size[1], size[0]});
+  preprocessor.Box(begin, size, input.data_ptr<float>());
   const gvsl::Volume moved =
       Checked(gvsl::Resample(labels, grid, gvsl::Interpolation::kNearest, labels.type()));
   Case result;
-  result.features = network->unet->forward(input).dense[0].flatten(1).t().contiguous();
+  const auto decoded = network->unet->Levels(input);
+  std::vector<Tensor> features;
+  for (auto level = decoded.end() - levels; level != decoded.end(); ++level) {
+    Tensor whole = at::upsample_trilinear3d(*level, input.sizes().slice(2), true)[0];
+    for (int axis = 0; axis < 3; ++axis) {
+      whole = whole.narrow(3 - axis, -begin[axis], grid.size[axis]);
+    }
+    features.push_back(whole.flatten(1));
+  }
+  result.features = torch::cat(features).t().contiguous();
   result.labels = torch::zeros({moved.voxel_count()}, torch::kLong);
   gvsl::VisitVoxelType(moved.type(), [&](auto zero) {
     using T = decltype(zero);
@@ -80,10 +97,12 @@ double Dice(const Tensor& a, const Tensor& b, int64_t label) {
 
 int main(int argc, char** argv) {
   std::vector<std::string> places;
-  int64_t volumes = 20, untrained = -1;
+  int64_t levels = 2, volumes = 20, untrained = -1;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    if (word == "--volumes" && i + 1 < argc) {
+    if (word == "--levels" && i + 1 < argc) {
+      levels = std::clamp(std::atoll(argv[++i]), 1LL, 4LL);
+    } else if (word == "--volumes" && i + 1 < argc) {
       volumes = std::max(1LL, std::atoll(argv[++i]));
     } else if (word == "--untrained" && i + 1 < argc) {
       untrained = std::atoll(argv[++i]);
@@ -123,14 +142,20 @@ int main(int argc, char** argv) {
   }
   std::vector<Tensor> features, labels;
   for (int id : training) {
-    Case c = ReadCase(folder, id, model.card, network);
+    Case c = ReadCase(folder, id, model.card, levels, network);
     features.push_back(c.features);
     labels.push_back(c.labels);
   }
   Tensor x = torch::cat(features);
   const Tensor y = torch::cat(labels);
-  const Tensor mean = x.mean(0), deviation = x.std(0) + 1e-6;
-  x = (x - mean) / deviation;
+  // Whitened: what a linear rule can tell stays the same, and the fit of correlated features ends.
+  const Tensor mean = x.mean(0);
+  const Tensor centred = (x - mean).to(torch::kDouble);
+  const auto [variances, axes] =
+      torch::linalg_eigh(centred.t().mm(centred) / static_cast<double>(centred.size(0)));
+  const Tensor whitening =
+      (axes / (variances + 1e-6 * variances.max()).sqrt()).to(torch::kFloat).contiguous();
+  x = (x - mean).mm(whitening);
   torch::manual_seed(0);
   torch::nn::Linear probe(x.size(1), 3);
   {
@@ -158,13 +183,13 @@ int main(int argc, char** argv) {
   }
   std::array<double, 2> dice{};
   for (int id : validation) {
-    const Case c = ReadCase(folder, id, model.card, network);
-    const Tensor predicted = probe->forward((c.features - mean) / deviation).argmax(1);
+    const Case c = ReadCase(folder, id, model.card, levels, network);
+    const Tensor predicted = probe->forward((c.features - mean).mm(whitening)).argmax(1);
     for (int64_t label : {1, 2}) {
       dice[label - 1] += Dice(predicted, c.labels, label) / static_cast<double>(validation.size());
     }
   }
-  std::printf("| %zu volumes | %zu volumes | %.3f | %.3f |\n", training.size(), validation.size(),
-              dice[0], dice[1]);
+  std::printf("| %s | %lld channels | %.3f | %.3f |\n", untrained >= 0 ? "random" : "trained",
+              static_cast<long long>(x.size(1)), dice[0], dice[1]);
   return 0;
 }

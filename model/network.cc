@@ -113,19 +113,25 @@ UNetFeatures UNetImpl::forward(const Tensor& image) {
     padding.push_back(before[axis]);
     padding.push_back(missing - before[axis]);
   }
-  std::array<Tensor, 5> encoded;
-  encoded[0] = blocks_->inc->forward(torch::constant_pad_nd(image, padding, 0));
+  const std::array<Tensor, 5> levels = Levels(torch::constant_pad_nd(image, padding, 0));
+  Tensor dense = levels[4];
+  for (int axis = 0; axis < 3; ++axis) {
+    dense = dense.narrow(axis + 2, before[axis], image.size(axis + 2));
+  }
+  return {dense, levels[0]};
+}
+
+std::array<Tensor, 5> UNetImpl::Levels(const Tensor& image) {
+  std::array<Tensor, 5> encoded, decoded;
+  encoded[0] = blocks_->inc->forward(image);
   for (int level = 0; level < 4; ++level) {
     encoded[level + 1] = blocks_->down[level]->forward(encoded[level]);
   }
-  Tensor decoded = encoded[4];
+  decoded[0] = encoded[4];
   for (int step = 0; step < 4; ++step) {
-    decoded = blocks_->up[step]->forward(encoded[3 - step], decoded);
+    decoded[step + 1] = blocks_->up[step]->forward(encoded[3 - step], decoded[step]);
   }
-  for (int axis = 0; axis < 3; ++axis) {
-    decoded = decoded.narrow(axis + 2, before[axis], image.size(axis + 2));
-  }
-  return {decoded, encoded[4]};
+  return decoded;
 }
 
 struct GvslNetworkImpl::Heads {

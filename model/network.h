@@ -24,6 +24,10 @@ class UNetImpl : public torch::nn::Module {
   explicit UNetImpl(const std::array<int64_t, 5>& widths);
   UNetFeatures forward(const torch::Tensor& image);
 
+  // The bottleneck and what each step of the decoder makes of it, coarsest first: level k is [N,
+  // widths[4 - k], D / 2^(4 - k), ...]; the last are the dense features. Sides are multiples of 16.
+  std::array<torch::Tensor, 5> Levels(const torch::Tensor& image);
+
  private:
   struct Blocks;
   std::shared_ptr<Blocks> blocks_;

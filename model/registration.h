@@ -92,7 +92,8 @@ const char* QualityName(RegistrationQuality quality);  // "GOOD", "DOUBTFUL", "F
 struct RegistrationVerdict {
   double ncc_before = 0;  // Pearson's correlation of the intensities, -1..1; before: initialised
   double ncc_after = 0;
-  double local_ncc_before = 0;  // mean squared local correlation, windows of 9^3 voxels, 0..1
+  // Mean squared local correlation, windows of 9^3 voxels, where the fixed image is not flat, 0..1.
+  double local_ncc_before = 0;
   double local_ncc_after = 0;
   double overlap_percent = 0;  // share of the fixed voxels that count and are seen in moving
   JacobianStatistics jacobian;

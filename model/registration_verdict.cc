@@ -21,6 +21,9 @@ constexpr double kFailedFoldingPercent = 5, kDoubtfulFoldingPercent = 1;
 constexpr double kFailedScale = 3, kDoubtfulScale = 1.7;  // of volume, either way
 constexpr double kFailedLoss = 0.02;                      // of local NCC against before
 constexpr double kDoubtfulConsistencyMm = 3;
+// Neighbours that differ by less, in units of the card's window, show nothing.
+constexpr float kFlat = 1e-3F;
+constexpr int64_t kWindowRadius = 4;
 
 std::string Shown(double value) {
   char text[32];
@@ -56,6 +59,36 @@ int64_t ForEachShown(const LevelImage& fixed, const LevelImage& moving, const Po
   return counted;
 }
 
+// The image without the voxels around which it is flat: a masked or clipped background correlates
+// with nothing, and would pull the local correlation down however well the rest fits.
+LevelImage WithoutFlatParts(const LevelImage& image) {
+  const auto& size = image.grid.size;
+  const int64_t stride[3] = {1, size[0], size[0] * size[1]};
+  const int64_t voxels = image.grid.voxel_count();
+  std::vector<uint8_t> shows(static_cast<size_t>(voxels), 0), wider(shows);
+  for (int axis = 0; axis < 3; ++axis) {
+    for (int64_t i = 0; i < voxels; ++i) {
+      if (i / stride[axis] % size[axis] == size[axis] - 1) continue;
+      const int64_t next = i + stride[axis];
+      if (std::abs(image.values[i] - image.values[next]) >= kFlat) shows[i] = shows[next] = 1;
+    }
+  }
+  for (int axis = 0; axis < 3; ++axis) {
+    std::fill(wider.begin(), wider.end(), 0);
+    for (int64_t i = 0; i < voxels; ++i) {
+      if (shows[i] == 0) continue;
+      const int64_t at = i / stride[axis] % size[axis];
+      const int64_t low = std::max<int64_t>(at - kWindowRadius, 0),
+                    high = std::min(at + kWindowRadius, size[axis] - 1);
+      for (int64_t k = low; k <= high; ++k) wider[i + (k - at) * stride[axis]] = 1;
+    }
+    shows.swap(wider);
+  }
+  LevelImage result = image;
+  for (int64_t i = 0; i < voxels; ++i) result.counted[i] &= shows[i];
+  return result;
+}
+
 }  // namespace
 
 const char* QualityName(RegistrationQuality quality) {
@@ -83,7 +116,8 @@ AlignmentFigures FiguresOf(const LevelImage& fixed, const LevelImage& moving,
   figures.ncc = correlation.Value().value_or(0);
   Points gradient;
   for (auto& axis : gradient) axis.assign(points[0].size(), 0.0f);
-  figures.local_ncc = MakeLocalCorrelationMetric(fixed, moving)->Evaluate(points, 0, gradient);
+  const LevelImage told = WithoutFlatParts(fixed);
+  figures.local_ncc = MakeLocalCorrelationMetric(told, moving)->Evaluate(points, 0, gradient);
   return figures;
 }
 

@@ -10,7 +10,7 @@ namespace gvsl {
 
 struct AlignmentFigures {
   double ncc = 0;        // Pearson
-  double local_ncc = 0;  // mean squared
+  double local_ncc = 0;  // mean squared, where the fixed image is not flat
   double overlap_percent = 0;
 };
 // Of two images of one channel under a map.
