@@ -14,15 +14,23 @@
 
 namespace gvsl {
 
+// An attribute that is there, and of a length that can be meant. Values stay in the file until they
+// are asked for; a damaged length may promise 4 GiB, and DCMTK would make room for it.
+inline bool HasValue(DcmItem& item, const DcmTagKey& key, Uint32 max_bytes = 1 << 16) {
+  DcmElement* element = nullptr;
+  return item.findAndGetElement(key, element).good() && element->getLengthField() <= max_bytes;
+}
+
 // All values, joined by backslashes; empty without the attribute.
 inline std::string TextOf(DcmItem& item, const DcmTagKey& key) {
   OFString value;
-  if (item.findAndGetOFStringArray(key, value).bad()) return "";
+  if (!HasValue(item, key) || item.findAndGetOFStringArray(key, value).bad()) return "";
   return std::string(value.c_str(), value.size());
 }
 
 // One value of a numeric attribute (DS, FD, FL); nothing if absent, unreadable or not finite.
 inline std::optional<double> NumberOf(DcmItem& item, const DcmTagKey& key, unsigned long at = 0) {
+  if (!HasValue(item, key)) return std::nullopt;
   Float64 wide = 0;
   if (item.findAndGetFloat64(key, wide, at).good()) {
     if (!std::isfinite(wide)) return std::nullopt;
@@ -35,6 +43,7 @@ inline std::optional<double> NumberOf(DcmItem& item, const DcmTagKey& key, unsig
 
 // An integer of any VR (IS, US, SS, UL).
 inline std::optional<int32_t> IntegerOf(DcmItem& item, const DcmTagKey& key) {
+  if (!HasValue(item, key)) return std::nullopt;
   Uint16 unsigned_short = 0;
   Sint16 signed_short = 0;
   Sint32 number = 0;

@@ -24,6 +24,9 @@ constexpr int kMaxFiles = 8;
 constexpr int kLengthBytes = 4;
 constexpr int kMaxFrames = 3;  // that are decoded of a compressed file
 constexpr int64_t kMaxVolumeBytes = int64_t{32} << 20;
+// A header may promise 65535 x 65535 pixels; the decoder process has a limit of its memory, and the
+// fuzzer has none but that of one allocation.
+constexpr int64_t kMaxFramePixels = int64_t{1} << 24;
 
 // Memory, not a disk.
 std::string MakeFolder() {
@@ -52,6 +55,7 @@ std::vector<std::string> WriteFiles(const uint8_t* data, size_t size) {
 
 // What the decoder process would do.
 void Decode(const DicomInstance& instance) {
+  if (int64_t{instance.pixels.rows} * instance.pixels.columns > kMaxFramePixels) return;
   auto file = DicomPixelFile::Open(instance.path);
   if (!file.ok()) return;
   const int frames = std::min(static_cast<int>(instance.frames.size()), kMaxFrames);

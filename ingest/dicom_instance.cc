@@ -135,8 +135,8 @@ bool ReadPixelFormat(DcmItem& dataset, DicomInstance& instance) {
     const int32_t limit = IntegerOf(dataset, DCM_PixelPaddingRangeLimit).value_or(*padding);
     // Some write it with the wrong VR: brought to the pixels' own sign.
     const auto own = [&](int32_t value) {
-      return pixels.Value(
-          static_cast<uint16_t>(value << (pixels.high_bit + 1 - pixels.bits_stored)));
+      return pixels.Value(static_cast<uint16_t>(static_cast<uint32_t>(value)
+                                                << (pixels.high_bit + 1 - pixels.bits_stored)));
     };
     pixels.padding = {std::min(own(*padding), own(limit)), std::max(own(*padding), own(limit))};
   }
@@ -232,6 +232,18 @@ bool ReadFrames(DcmItem& dataset, DicomInstance& instance) {
   return true;
 }
 
+// Of all attributes that tell, the one that means the series itself comes first. One image an
+// acquisition says nothing of a series: 2 are the fewest that do.
+int ExpectedInstances(DcmItem& dataset) {
+  const int related = IntegerOf(dataset, DCM_NumberOfSeriesRelatedInstances).value_or(0);
+  if (related > 0) return related;
+  for (const DcmTagKey& key : {DCM_InConcatenationTotalNumber, DCM_ImagesInAcquisition}) {
+    const int count = IntegerOf(dataset, key).value_or(0);
+    if (count > 1) return count;
+  }
+  return 0;
+}
+
 bool ReadHeader(DcmFileFormat& file, DicomInstance& instance) {
   const OFCondition loaded = file.loadFile(OFFilename(instance.path.c_str()), EXS_Unknown,
                                            EGL_noChange, kMaxValueInMemory);
@@ -247,6 +259,7 @@ bool ReadHeader(DcmFileFormat& file, DicomInstance& instance) {
   instance.source_ae_title = TextOf(*file.getMetaInfo(), DCM_SourceApplicationEntityTitle);
   instance.series_number = IntegerOf(dataset, DCM_SeriesNumber).value_or(0);
   instance.instance_number = IntegerOf(dataset, DCM_InstanceNumber).value_or(0);
+  instance.expected_instances = ExpectedInstances(dataset);
   if (TextOf(*file.getMetaInfo(), DCM_MediaStorageSOPClassUID) ==
       UID_MediaStorageDirectoryStorage) {
     return Refuse(instance, Verdict::kNotAnImage, "a DICOMDIR");

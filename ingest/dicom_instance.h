@@ -66,6 +66,7 @@ struct DicomInstance {
   std::string patient_id, patient_id_issuer, series_description, body_part;
   std::string source_ae_title;  // who sent it, where the file says so
   int series_number = 0, instance_number = 0;
+  int expected_instances = 0;  // of its series, by its own word; 0: it says none
   bool is_compressed = false;  // its pixels need a decoder
   PixelFormat pixels;
   std::vector<DicomFrame> frames;  // empty unless the verdict is kUsed

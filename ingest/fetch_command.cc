@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -21,9 +22,9 @@ namespace gvsl {
 namespace {
 
 struct FetchArguments {
-  FetchOptions fetch;
+  ScuOptions fetch;
   UploadArguments upload;
-  std::string peer;
+  std::string peer, move_to;
   std::vector<std::string> studies;
   bool dry_run = false, json = false;
 };
@@ -69,17 +70,21 @@ absl::Status Fetch(FetchArguments arguments) {
       std::error_code error;
       std::filesystem::create_directory(inside, error);
       arguments.upload.import.paths.push_back(inside);
-      const FetchedStudy came = FetchStudy(arguments.fetch, study, inside, [&](int64_t count) {
-        bar.Update(instances + count, instances + count);
-      });
+      const FetchedStudy came =
+          FetchStudy(arguments.fetch, study, inside, arguments.move_to,
+                     [&](int64_t count) { bar.Update(instances + count, instances + count); });
       instances += came.instances;
       if (came.status.ok()) continue;
       std::fprintf(stderr, "gvsl-ingest: %s\n", std::string(came.status.message()).c_str());
       if (first.ok()) first = came.status;
     }
   }
-  // What came is of use also where something lacks.
-  if (first.ok() || instances > 0) {
+  if (!arguments.move_to.empty()) {
+    std::printf("%s: %lld instances were sent there\n", arguments.move_to.c_str(),
+                static_cast<long long>(instances));
+    if (first.ok()) return first;
+  } else if (first.ok() || instances > 0) {
+    // What came is of use also where something lacks.
     const absl::Status imported =
         ImportAndReport(arguments.upload, arguments.dry_run, arguments.json);
     if (first.ok()) return imported;
@@ -100,8 +105,14 @@ void AddFetchCommand(CLI::App* app, Action* action) {
       ->capture_default_str();
   AddTlsOptions(verb, &arguments->fetch.tls);
   AddUploadOptions(verb, &arguments->upload);
-  verb->add_flag("--dry_run", arguments->dry_run, "fetch and make the volumes, upload nothing");
-  verb->add_flag("--json", arguments->json, "print one JSON document, as import does");
+  CLI::Option* dry_run =
+      verb->add_flag("--dry_run", arguments->dry_run, "fetch and make the volumes, upload nothing");
+  CLI::Option* as_json =
+      verb->add_flag("--json", arguments->json, "print one JSON document, as import does");
+  verb->add_option("--move", arguments->move_to,
+                   "for an archive without C-GET: it sends the series by C-MOVE to this AE title, "
+                   "where gvsl-ingest serve receives them")
+      ->excludes(dry_run, as_json);
   verb->footer(
       "What is fetched lies in a private folder in $TMPDIR until it is imported.\n\n"
       "Example:\n"

@@ -57,7 +57,7 @@ absl::Status Inbox::RunOnce(int64_t now_s, int64_t min_free_bytes) {
 }
 
 absl::Status Inbox::Take(const std::string& path) {
-  const absl::Status kept = KeepCopy(spool_, path);
+  const absl::Status kept = KeepCopy(spool_, path, max_object_bytes_);
   std::error_code error;
   if (kept.ok()) {
     fs::remove(path, error);

@@ -50,6 +50,15 @@ void Log(const ScpEvent& event) {
   }
 }
 
+void Log(const CommitmentEvent& event) {
+  json line = {{"event", event.what},
+               {"peer", event.peer},
+               {"committed", event.committed},
+               {"failed", event.failed}};
+  if (!event.error.empty()) line["error"] = event.error;
+  Write(std::move(line));
+}
+
 void Log(const SpoolEvent& event) {
   json line = {{"event", event.what},
                {"series", event.series},

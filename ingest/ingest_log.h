@@ -14,6 +14,7 @@ namespace gvsl {
 void LogEvent(const std::string& event, const std::string& error = "");
 void LogServing(const std::string& ae_title, int port);
 void Log(const ScpEvent& event);
+void Log(const CommitmentEvent& event);
 void Log(const SpoolEvent& event);
 
 }  // namespace gvsl

@@ -89,6 +89,8 @@ struct IngestMetrics::Impl {
   Counters& inbox = Family("gvsl_ingest_inbox_files_total", "Files of the inbox, by result");
   Counters& series =
       Family("gvsl_ingest_series_total", "What became of complete series, by result and reason");
+  Counters& commitments =
+      Family("gvsl_ingest_commitments_total", "Requests for Storage Commitment, by what happened");
   Counters& volumes = Family("gvsl_ingest_volumes_total", "Volumes uploaded");
   std::unique_ptr<prometheus::Exposer> exposer;
 };
@@ -120,6 +122,10 @@ void IngestMetrics::Count(const ScpEvent& event) {
         .Add({{"result", event.kind == ScpEvent::Kind::kAccepted ? "accepted" : "rejected"}})
         .Increment();
   }
+}
+
+void IngestMetrics::Count(const CommitmentEvent& event) {
+  impl_->commitments.Add({{"event", event.what}}).Increment();
 }
 
 void IngestMetrics::Count(const SpoolEvent& event) {

@@ -24,6 +24,7 @@ class IngestMetrics {
   ~IngestMetrics();
 
   void Count(const ScpEvent& event);
+  void Count(const CommitmentEvent& event);
   void Count(const SpoolEvent& event);
   void CountInbox(bool kept);
 

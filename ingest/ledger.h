@@ -40,6 +40,10 @@ struct LedgerEntry {
   std::string sop_instance_uid;  // empty where the file has none
   Verdict verdict = Verdict::kUsed;
   std::string detail;  // for people; empty when used without more to say
+  std::string sop_class_uid;
+
+  // All of its slices are in volumes, not some.
+  bool is_wholly_used() const { return verdict == Verdict::kUsed && detail.empty(); }
 };
 
 using Ledger = std::vector<LedgerEntry>;

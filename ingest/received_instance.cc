@@ -87,17 +87,19 @@ uint16_t KeepReceived(Spool& spool, const std::string& path, const StoreRequest&
              : STATUS_STORE_Refused_OutOfResources;
 }
 
-absl::Status KeepCopy(Spool& spool, const std::string& path) {
+absl::Status KeepCopy(Spool& spool, const std::string& path, int64_t max_bytes) {
   std::error_code error;
+  if (const auto size = std::filesystem::file_size(path, error);
+      !error && static_cast<int64_t>(size) > max_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("it has ", size, " bytes; --max_object_bytes is ", max_bytes));
+  }
   const std::string copy = spool.IncomingPath();
   const auto failed = [&](absl::Status status) {
     unlink(copy.c_str());
     return status;
   };
   if (!std::filesystem::copy_file(path, copy, error)) {
-    if (error.value() == EFBIG) {
-      return failed(absl::InvalidArgumentError("it is larger than an object may be"));
-    }
     const std::string text =
         absl::StrCat("a file cannot be copied into the spool: ", error.message());
     return failed(IsDiskFull(error.value()) ? absl::ResourceExhaustedError(text)

@@ -22,10 +22,10 @@ struct StoreRequest {
 uint16_t KeepReceived(Spool& spool, const std::string& path, const StoreRequest& request);
 
 // Keeps a copy of any DICOM file in the spool; the file stays. INVALID_ARGUMENT where it is none,
-// or names no instance, study and series, or is larger than this process may write;
+// or names no instance, study and series, or is larger than `max_bytes`;
 // RESOURCE_EXHAUSTED or UNAVAILABLE where it could not be read or written now. No message names the
 // file, as its name may be the patient's.
-absl::Status KeepCopy(Spool& spool, const std::string& path);
+absl::Status KeepCopy(Spool& spool, const std::string& path, int64_t max_bytes);
 
 }  // namespace gvsl
 

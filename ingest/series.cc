@@ -182,8 +182,8 @@ class Converter {
     for (size_t i = 0; i < instances_.size(); ++i) {
       const DicomInstance& instance = instances_[i];
       const Notes& notes = notes_[i];
-      LedgerEntry entry{instance.path, instance.sop_instance_uid, instance.verdict,
-                        instance.detail};
+      LedgerEntry entry{instance.path, instance.sop_instance_uid, instance.verdict, instance.detail,
+                        instance.sop_class_uid};
       if (notes.used > 0 && notes.refused > 0) {
         entry.detail =
             absl::StrCat(notes.used, " of ", instance.frames.size(),

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -13,6 +12,9 @@
 #include <optional>
 #include <thread>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "ingest/commitment_reporter.h"
 #include "ingest/dicom_logging.h"
 #include "ingest/inbox.h"
 #include "ingest/ingest_log.h"
@@ -31,25 +33,23 @@ struct ServeArguments {
   StorageScpOptions scp;
   SpoolWorkerOptions worker;
   UploadArguments upload;
+  CommitmentReporterOptions commitment;
   std::string spool, inbox, metrics_listen;
+  std::vector<std::string> commitment_peers, ae_quiet_seconds;
   int64_t inbox_settle_s = 5;
 };
 
 int64_t Now() { return static_cast<int64_t>(std::time(nullptr)); }
 
-// Before any thread is made: SIGINT and SIGTERM wait for sigwait, and an object beyond its limit
-// fails as on a full disk.
-sigset_t PrepareProcess(int64_t max_object_bytes) {
+// Before any thread is made: SIGINT and SIGTERM wait for sigwait.
+sigset_t PrepareProcess() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
-  signal(SIGXFSZ, SIG_IGN);
-  const auto limit = static_cast<rlim_t>(max_object_bytes);
-  const rlimit file_size{limit, limit};
-  setrlimit(RLIMIT_FSIZE, &file_size);
+  signal(SIGXFSZ, SIG_IGN);  // a limit of the caller is a full disk
   return signals;
 }
 
@@ -68,11 +68,34 @@ class FaultLog {
   absl::Status last_;
 };
 
+// Of "AET=SECONDS".
+absl::Status AddQuietSeconds(const std::string& text, SpoolWorkerOptions& options) {
+  const size_t equals = text.rfind('=');
+  int64_t seconds = 0;
+  if (equals == std::string::npos || equals == 0 ||
+      !absl::SimpleAtoi(text.substr(equals + 1), &seconds) || seconds < 1 || seconds > 86400) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--ae_quiet_seconds ", text, ": it should be AET=SECONDS, as CT_WARD3=5; 1 to 86400 s"));
+  }
+  options.quiet_s_by_ae_title[text.substr(0, equals)] = seconds;
+  return absl::OkStatus();
+}
+
 absl::Status Serve(ServeArguments arguments) {
   SilenceDicomLog();
-  const sigset_t signals = PrepareProcess(arguments.scp.max_object_bytes);
+  const sigset_t signals = PrepareProcess();
   const absl::StatusOr<Pseudonyms> pseudonyms = ReadUploadFiles(arguments.upload);
   if (!pseudonyms.ok()) return pseudonyms.status();
+  for (const std::string& text : arguments.ae_quiet_seconds) {
+    if (absl::Status status = AddQuietSeconds(text, arguments.worker); !status.ok()) return status;
+  }
+  for (const std::string& text : arguments.commitment_peers) {
+    absl::StatusOr<DicomPeer> peer = ParseDicomPeer(text);
+    if (!peer.ok()) return peer.status();
+    arguments.commitment.peers.push_back(*std::move(peer));
+  }
+  arguments.commitment.ae_title = arguments.scp.ae_title;
+  arguments.commitment.tls = arguments.scp.tls;
   absl::StatusOr<std::unique_ptr<Spool>> spool = Spool::Open(arguments.spool);
   if (!spool.ok()) return spool.status();
   absl::StatusOr<std::unique_ptr<IngestMetrics>> metrics =
@@ -88,16 +111,26 @@ absl::Status Serve(ServeArguments arguments) {
   });
   std::optional<Inbox> inbox;
   if (!arguments.inbox.empty()) {
-    inbox.emplace(
-        arguments.inbox, arguments.inbox_settle_s, **spool, [&](const absl::Status& status) {
-          LogEvent(status.ok() ? "inbox_kept" : "inbox_refused", std::string(status.message()));
-          (*metrics)->CountInbox(status.ok());
-        });
+    inbox.emplace(arguments.inbox, arguments.inbox_settle_s, arguments.scp.max_object_bytes,
+                  **spool, [&](const absl::Status& status) {
+                    LogEvent(status.ok() ? "inbox_kept" : "inbox_refused",
+                             std::string(status.message()));
+                    (*metrics)->CountInbox(status.ok());
+                  });
   }
-  StorageScp scp(arguments.scp, **spool, [&](const ScpEvent& event) {
+  const auto observe_commitment = [&](const CommitmentEvent& event) {
     Log(event);
     (*metrics)->Count(event);
-  });
+  };
+  CommitmentQueue commitments(**spool);
+  CommitmentReporter reporter(arguments.commitment, commitments, observe_commitment);
+  StorageScp scp(
+      arguments.scp, **spool, commitments,
+      [&](const ScpEvent& event) {
+        Log(event);
+        (*metrics)->Count(event);
+      },
+      observe_commitment);
   if (absl::Status status = scp.Start(); !status.ok()) return status;
   LogServing(arguments.scp.ae_title, arguments.scp.port);
 
@@ -117,6 +150,12 @@ absl::Status Serve(ServeArguments arguments) {
       std::this_thread::sleep_for(kLookEvery);
     }
   });
+  std::thread reports([&] {
+    while (!stopping) {
+      reporter.RunOnce(Now());
+      std::this_thread::sleep_for(kLookEvery);
+    }
+  });
 
   int received = 0;
   sigwait(&signals, &received);
@@ -126,6 +165,7 @@ absl::Status Serve(ServeArguments arguments) {
   client.CancelAll();
   uploads.join();
   inbox_thread.join();
+  reports.join();
   LogEvent("stopped");
   // An association that outlasts the drain has a thread that nothing ends; all that was answered
   // for is on the disk.
@@ -171,6 +211,9 @@ void AddServeCommand(CLI::App* app, Action* action) {
   verb->add_option("--spool", arguments->spool, "folder for what is received, made if absent")
       ->required();
   AddReceiverOptions(verb, &arguments->scp);
+  verb->add_option("--commitment_peer", arguments->commitment_peers,
+                   "where a requester of Storage Commitment takes its reports, as "
+                   "AET@HOST:PORT; may be given several times");
   verb->add_option("--inbox", arguments->inbox,
                    "folder whose files go into the spool, too, and are deleted here once they are "
                    "safe there")
@@ -184,6 +227,8 @@ void AddServeCommand(CLI::App* app, Action* action) {
                    "a series is complete when nothing came for so long")
       ->check(CLI::Range(int64_t{1}, int64_t{86400}))
       ->capture_default_str();
+  verb->add_option("--ae_quiet_seconds", arguments->ae_quiet_seconds,
+                   "the same for one calling AE title, as AET=SECONDS; may be given several times");
   verb->add_option("--keep_seconds", worker.keep_s,
                    "how long uploaded instances stay, so that late slices make a new revision")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 32))

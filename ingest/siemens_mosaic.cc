@@ -43,6 +43,7 @@ class CsaReader {
 
 const DcmTagKey kCsaCreator(0x0029, 0x0010), kCsaImageHeader(0x0029, 0x1010);
 const DcmTagKey kImagesInMosaic(0x0019, 0x100A);
+constexpr Uint32 kMaxCsaBytes = 16 << 20;
 
 }  // namespace
 
@@ -78,7 +79,8 @@ std::vector<std::string> CsaValues(const uint8_t* header, size_t size, const std
 absl::Status SplitMosaic(DcmItem& dataset, DicomInstance& instance) {
   const Uint8* csa = nullptr;
   unsigned long csa_size = 0;
-  if (TextOf(dataset, kCsaCreator).rfind("SIEMENS CSA HEADER", 0) == 0) {
+  if (TextOf(dataset, kCsaCreator).rfind("SIEMENS CSA HEADER", 0) == 0 &&
+      HasValue(dataset, kCsaImageHeader, kMaxCsaBytes)) {
     dataset.findAndGetUint8Array(kCsaImageHeader, csa, &csa_size);
   }
   int count = IntegerOf(dataset, kImagesInMosaic).value_or(0);

@@ -66,15 +66,24 @@ absl::StatusOr<std::string> DigestOfFile(const std::string& path, int64_t offset
   return hash.Finish();
 }
 
+// Of the hashes that are names.
+constexpr size_t kNameDigits = 32;
+
 std::string KeyOf(const std::string& study, const std::string& series) {
-  return Sha256Of(absl::StrCat(study, "\n", series)).substr(0, 32);
+  return Sha256Of(absl::StrCat(study, "\n", series)).substr(0, kNameDigits);
+}
+
+// How the name of an instance's file begins.
+std::string NameOf(const std::string& sop_instance_uid) {
+  return Sha256Of(sop_instance_uid).substr(0, kNameDigits);
 }
 
 json ToJson(const SpoolState& state) {
-  return {
-      {"uploaded", state.uploaded}, {"setAside", state.set_aside}, {"underWay", state.under_way},
-      {"attempts", state.attempts}, {"outages", state.outages},    {"retryAt", state.retry_at_s},
-      {"error", state.error},       {"volumes", state.volumes},    {"verdicts", state.verdicts}};
+  return {{"uploaded", state.uploaded},  {"setAside", state.set_aside},
+          {"underWay", state.under_way}, {"attempts", state.attempts},
+          {"outages", state.outages},    {"retryAt", state.retry_at_s},
+          {"error", state.error},        {"volumes", state.volumes},
+          {"verdicts", state.verdicts},  {"unused", state.unused}};
 }
 
 SpoolState FromJson(const json& text) {
@@ -89,6 +98,7 @@ SpoolState FromJson(const json& text) {
     state.error = text.at("error").get<std::string>();
     state.volumes = text.at("volumes").get<std::vector<std::string>>();
     state.verdicts = text.at("verdicts").get<std::string>();
+    state.unused = text.at("unused").get<int64_t>();
   } catch (const json::exception&) {
     return {};
   }
@@ -114,7 +124,7 @@ const char* SpoolStateName(const SpoolSeries& series) {
 }
 
 absl::StatusOr<std::unique_ptr<Spool>> Spool::Open(const std::string& directory) {
-  for (const char* folder : {"/incoming", "/series", "/ledgers"}) {
+  for (const char* folder : {"/incoming", "/series", "/ledgers", "/commitments"}) {
     if (absl::Status status = MakeFolders(directory + folder); !status.ok()) return status;
   }
   // Others have no business with patients' images.
@@ -157,8 +167,8 @@ absl::Status Spool::Keep(const std::string& incoming_path, int64_t content_offse
     absl::StatusOr<std::string> digest = DigestOfFile(incoming_path, content_offset);
     if (!digest.ok()) return digest.status();
     if (absl::Status status = Sync(incoming_path); !status.ok()) return status;
-    const std::string name = absl::StrCat(instances, "/", Sha256Of(sop_instance_uid).substr(0, 32),
-                                          "-", digest->substr(0, 32), ".dcm");
+    const std::string name = absl::StrCat(instances, "/", NameOf(sop_instance_uid), "-",
+                                          digest->substr(0, kNameDigits), ".dcm");
     {
       const std::lock_guard<std::mutex> lock(folders_);
       if (absl::Status status = MakeFolders(instances); !status.ok()) return status;
@@ -221,6 +231,8 @@ SpoolSeries Spool::Read(const std::string& key) const {
   }
   series.digest = names.Finish();
   series.state = FromJson(ReadJson(folder + "/state.json"));
+  std::error_code error;
+  series.is_committed = fs::exists(folder + "/committed", error);
 
   const int64_t clock_ns = int64_t{std::time(nullptr)} * kNanosecondsPerSecond;
   const std::lock_guard<std::mutex> lock(seen_mutex_);
@@ -255,6 +267,7 @@ absl::Status Spool::SetLedger(const std::string& key, const Ledger& ledger) {
   for (const LedgerEntry& entry : ledger) {
     uids.insert(entry.sop_instance_uid);
     entries.push_back({{"sopInstanceUid", entry.sop_instance_uid},
+                       {"sopClassUid", entry.sop_class_uid},
                        {"verdict", VerdictName(entry.verdict)},
                        {"detail", entry.detail}});
   }
@@ -269,12 +282,63 @@ absl::Status Spool::SetLedger(const std::string& key, const Ledger& ledger) {
   return WriteWholeFile(path, entries.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
+absl::StatusOr<SafeInstances> Spool::Commit(const std::set<std::string>& sop_instance_uids) {
+  std::map<std::string, std::string> uid_of_name;
+  for (const std::string& uid : sop_instance_uids) uid_of_name[NameOf(uid)] = uid;
+  SafeInstances safe;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory_ + "/series", error)) {
+    const std::string key = entry.path().filename().string();
+    const auto in_series = [&] {
+      SafeInstances found;
+      for (const std::string& path : InstancesOf(key)) {
+        const auto wanted =
+            uid_of_name.find(fs::path(path).filename().string().substr(0, kNameDigits));
+        if (wanted != uid_of_name.end()) found[wanted->second].paths.push_back(path);
+      }
+      return found;
+    };
+    if (in_series().empty()) continue;
+    // Again: the series may have been removed meanwhile, and then is in its ledger.
+    const std::lock_guard<std::mutex> lock(folders_);
+    const SafeInstances found = in_series();
+    if (found.empty()) continue;
+    const std::string folder = absl::StrCat(directory_, "/series/", key);
+    if (absl::Status status = Sync(folder + "/instances"); !status.ok()) return status;
+    if (absl::Status status = WriteWholeFile(folder + "/committed", ""); !status.ok()) {
+      return status;
+    }
+    for (const auto& [uid, instance] : found) {
+      auto& paths = safe[uid].paths;
+      paths.insert(paths.end(), instance.paths.begin(), instance.paths.end());
+    }
+  }
+  if (error) return Failure("cannot read the spool", directory_, error.value());
+  if (safe.size() == sop_instance_uids.size()) return safe;
+  for (const auto& entry : fs::directory_iterator(directory_ + "/ledgers", error)) {
+    for (const json& one : ReadJson(entry.path().string())) {
+      const std::string uid = one.is_object() ? one.value("sopInstanceUid", "") : "";
+      if (sop_instance_uids.count(uid) != 0 && safe.count(uid) == 0 &&
+          one.value("verdict", "") == VerdictName(Verdict::kUsed) &&
+          one.value("detail", "").empty()) {
+        safe[uid].sop_class_uid = one.value("sopClassUid", "");
+      }
+    }
+  }
+  if (error) return Failure("cannot read the spool", directory_, error.value());
+  return safe;
+}
+
 bool Spool::Remove(const std::string& key, const std::string& digest) {
   // Renamed first: an instance that arrives from now on makes the folder anew.
   const std::lock_guard<std::mutex> lock(folders_);
   const std::string folder = absl::StrCat(directory_, "/series/", key);
   const std::string gone = absl::StrCat(directory_, "/incoming/", key, ".removed");
-  if (Read(key).digest != digest || rename(folder.c_str(), gone.c_str()) != 0) return false;
+  const SpoolSeries series = Read(key);
+  if (series.digest != digest || (series.is_committed && series.state.unused > 0) ||
+      rename(folder.c_str(), gone.c_str()) != 0) {
+    return false;
+  }
   {
     const std::lock_guard<std::mutex> seen(seen_mutex_);
     seen_.erase(key);

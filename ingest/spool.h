@@ -3,7 +3,9 @@
 //   DIR/incoming/             instances on their way in; never answered for yet
 //   DIR/series/KEY/instances/ what was answered for with success, a file each
 //   DIR/series/KEY/state.json what became of the series
+//   DIR/series/KEY/committed  there once Storage Commitment was given for one of its instances
 //   DIR/ledgers/KEY.json      what became of each of its instances; stays when the series goes
+//   DIR/commitments/          reports of Storage Commitment that were not delivered yet
 //
 // KEY is a hash of study and series UID. Everything that matters is in the file system, so that a
 // process killed at any point goes on where it was.
@@ -15,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,6 +40,7 @@ struct SpoolState {
   std::string error;                 // of the last try
   std::vector<std::string> volumes;  // on the server, of the last success
   std::string verdicts;              // of its instances then: "30 USED, 1 LOCALIZER"
+  int64_t unused = 0;                // of its instances then, those not wholly in volumes
 };
 
 struct SpoolSeries {
@@ -44,11 +48,20 @@ struct SpoolSeries {
   int64_t instances = 0;
   std::string digest;  // of the instances' names, which are hashes of their content
   int64_t last_arrival_s = 0;
+  bool is_committed = false;
   SpoolState state;
 
   bool is_done() const { return state.uploaded == digest; }
   bool is_set_aside() const { return state.set_aside == digest; }
 };
+
+// Instances by SOP Instance UID: the SOP class, and their files in the spool; no file of those that
+// are in a volume alone.
+struct SafeInstance {
+  std::string sop_class_uid;  // empty where the files must be asked
+  std::vector<std::string> paths;
+};
+using SafeInstances = std::map<std::string, SafeInstance>;
 
 // "waiting", "retrying", "set_aside" or "uploaded".
 const char* SpoolStateName(const SpoolSeries& series);
@@ -74,6 +87,14 @@ class Spool {
                     const std::string& study_instance_uid, const std::string& series_instance_uid,
                     const std::string& sop_instance_uid);
 
+  // Those of the instances that are safe: in the spool, synced, or in a volume that the server has
+  // confirmed. Their series in the spool are committed from now on: these are not removed before
+  // each of their instances is in volumes wholly. Looks through all names in the spool, and through
+  // the ledgers for what is not there. UNAVAILABLE or RESOURCE_EXHAUSTED where that cannot be
+  // written.
+  absl::StatusOr<SafeInstances> Commit(const std::set<std::string>& sop_instance_uids);
+  std::string CommitmentsFolder() const { return directory_ + "/commitments"; }
+
   // Bytes that the spool's disk can still take.
   int64_t FreeBytes() const;
 
@@ -84,7 +105,8 @@ class Spool {
   absl::Status SetState(const std::string& key, const SpoolState& state);
   // Writes what became of a series' instances; those of earlier ones that have left the spool stay.
   absl::Status SetLedger(const std::string& key, const Ledger& ledger);
-  // Removes a series; false if it could not, or an instance came that `digest` does not count.
+  // Removes a series; false if it could not, or an instance came that `digest` does not count, or
+  // it is committed and not all of its instances are in volumes.
   bool Remove(const std::string& key, const std::string& digest);
 
  private:

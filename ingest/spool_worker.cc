@@ -30,19 +30,35 @@ absl::Status SpoolWorker::RunOnce(int64_t now_s) {
     const int64_t quiet_s = now_s - series.last_arrival_s;
     if (series.instances == 0 || client_.cancelled()) continue;
     if (series.is_done()) {
+      quiet_for_s_.erase(series.key);
       if ((full || quiet_s >= options_.keep_s) && spool_.Remove(series.key, series.digest)) {
         Observe("removed", series, 0, absl::OkStatus());
       }
       continue;
     }
     const auto wait = not_before_s_.find(series.key);
-    if (series.is_set_aside() || quiet_s < options_.quiet_s || now_s < series.state.retry_at_s ||
+    if (series.is_set_aside() || quiet_s < QuietFor(series) || now_s < series.state.retry_at_s ||
         (wait != not_before_s_.end() && now_s < wait->second)) {
       continue;
     }
     Upload(series, now_s);
   }
   return absl::OkStatus();
+}
+
+int64_t SpoolWorker::QuietFor(const SpoolSeries& series) {
+  auto& [digest, quiet_s] = quiet_for_s_[series.key];
+  if (digest == series.digest) return quiet_s;
+  digest = series.digest;
+  quiet_s = options_.quiet_s;
+  const std::vector<std::string> paths = spool_.InstancesOf(series.key);
+  if (paths.empty()) return quiet_s;
+  const DicomInstance instance = ReadDicomInstance(paths.front());
+  const auto of_sender = options_.quiet_s_by_ae_title.find(instance.source_ae_title);
+  if (of_sender != options_.quiet_s_by_ae_title.end()) quiet_s = of_sender->second;
+  // Not "at least": a number that is too small would make each further instance a revision.
+  if (series.instances == instance.expected_instances) quiet_s = 0;
+  return quiet_s;
 }
 
 void SpoolWorker::Failed(const absl::Status& failure, bool is_outage, const std::string& digest,
@@ -126,6 +142,8 @@ void SpoolWorker::Upload(const SpoolSeries& series, int64_t now_s) {
     state.attempts = state.outages = 0;
     state.retry_at_s = 0;
     state.verdicts = VerdictCounts(ledger);
+    state.unused = std::count_if(ledger.begin(), ledger.end(),
+                                 [](const LedgerEntry& entry) { return !entry.is_wholly_used(); });
   } else {
     state.volumes = series.state.volumes;
     Failed(failure, is_outage, series.digest, now_s, state);

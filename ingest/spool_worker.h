@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "client/client.h"
@@ -17,8 +18,9 @@
 namespace gvsl {
 
 struct SpoolWorkerOptions {
-  ImportOptions import;            // without paths
-  int64_t quiet_s = 30;            // a series is complete when nothing came for so long
+  ImportOptions import;  // without paths
+  int64_t quiet_s = 30;  // a series is complete when nothing came for so long
+  std::map<std::string, int64_t> quiet_s_by_ae_title;  // of these senders, instead
   int64_t keep_s = 7 * 24 * 3600;  // what is on the server stays for late slices
   int max_attempts = 5;            // failures of the series itself, before it is set aside
   int64_t first_retry_s = 5, longest_retry_s = 300;  // doubled from one to the other
@@ -45,13 +47,16 @@ class SpoolWorker {
               Client& client, SpoolObserver observer);
 
   // Looks at every series once at the time `now_s` (seconds since 1970), and does what is due:
-  // complete series are uploaded; late instances make their series due again, as a new revision;
-  // a server that is away is tried again later, without end; a series that fails by itself
-  // max_attempts times is set aside until an instance of it comes. UNAVAILABLE where the spool
-  // cannot be read.
+  // complete series are uploaded: those that were quiet long enough, and those that have as many
+  // instances as one of them says that they should have, exactly; late instances make their series
+  // due again, as a new revision; a server that is away is tried again later, without end; a series
+  // that fails by itself max_attempts times is set aside until an instance of it comes. UNAVAILABLE
+  // where the spool cannot be read.
   absl::Status RunOnce(int64_t now_s);
 
  private:
+  // How long a series must have been quiet to count as complete, by what one of its instances says.
+  int64_t QuietFor(const SpoolSeries& series);
   void Upload(const SpoolSeries& series, int64_t now_s);
   // Puts a failure of the series or of the server into its state, which says when to try again.
   void Failed(const absl::Status& failure, bool is_outage, const std::string& digest, int64_t now_s,
@@ -65,6 +70,8 @@ class SpoolWorker {
   const Pseudonyms& pseudonyms_;
   Client& client_;
   const SpoolObserver observer_;
+  // QuietFor of series on their way, with the digest it was found for. By key.
+  std::map<std::string, std::pair<std::string, int64_t>> quiet_for_s_;
   // Series whose state could not be written: not before this time. By key.
   std::map<std::string, int64_t> not_before_s_;
 };

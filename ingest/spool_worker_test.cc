@@ -5,6 +5,8 @@
 #include <fstream>
 
 #include "imaging/testing.h"
+#include "ingest/dicom_attributes.h"
+#include "ingest/dicom_logging.h"
 
 namespace gvsl {
 namespace {
@@ -14,13 +16,19 @@ namespace {
 class SpoolWorkerTest : public ::testing::Test {
  protected:
   void SetUp() override {
+    SilenceDicomLog();
     auto pseudonyms = Pseudonyms::FromKeyFile(folder_ / "key");
     ASSERT_TRUE(pseudonyms.ok()) << pseudonyms.status();
     pseudonyms_ = std::make_unique<Pseudonyms>(*std::move(pseudonyms));
-    auto spool = Spool::Open(folder_ / "spool");
+    options_.quiet_s = 10;
+    MakeSpool();
+  }
+  // A new one, empty, and its worker.
+  void MakeSpool() {
+    auto spool = Spool::Open(folder_ / ("spool" + std::to_string(++spools_)));
     ASSERT_TRUE(spool.ok()) << spool.status();
     spool_ = *std::move(spool);
-    options_.quiet_s = 10;
+    events_.clear();
     MakeWorker();
   }
   void MakeWorker() {
@@ -31,6 +39,22 @@ class SpoolWorkerTest : public ::testing::Test {
   void Receive(const std::string& sop) {
     const std::string path = spool_->IncomingPath();
     std::ofstream(path) << "instance " << sop;
+    ASSERT_TRUE(spool_->Keep(path, 0, "study", "series", sop).ok());
+  }
+  // A report, so no volume comes of it, with one attribute and from one sender.
+  void ReceiveDicom(const std::string& sop, const DcmTagKey& key, const char* value,
+                    const char* sender = "CT1") {
+    DcmFileFormat file;
+    DcmDataset& dataset = *file.getDataset();
+    dataset.putAndInsertString(DCM_SOPClassUID, UID_BasicTextSRStorage);
+    dataset.putAndInsertString(DCM_SOPInstanceUID, sop.c_str());
+    dataset.putAndInsertString(key, value);
+    file.getMetaInfo()->putAndInsertString(DCM_SourceApplicationEntityTitle, sender);
+    const std::string path = spool_->IncomingPath();
+    // The default mode drops the sender.
+    ASSERT_TRUE(file.saveFile(path.c_str(), EXS_LittleEndianExplicit, EET_ExplicitLength,
+                              EGL_recalcGL, EPD_noChange, 0, 0, EWM_updateMeta)
+                    .good());
     ASSERT_TRUE(spool_->Keep(path, 0, "study", "series", sop).ok());
   }
   SpoolSeries TheSeries() {
@@ -48,6 +72,7 @@ class SpoolWorkerTest : public ::testing::Test {
   }
 
   TemporaryFolder folder_;
+  int spools_ = 0;
   std::unique_ptr<Pseudonyms> pseudonyms_;
   std::unique_ptr<Spool> spool_;
   Client client_{{"127.0.0.1:1"}};
@@ -66,6 +91,58 @@ TEST_F(SpoolWorkerTest, SeriesIsLeftAloneUntilItIsQuiet) {
   EXPECT_EQ(TheSeries().state.verdicts, "1 NOT_DICOM");
 }
 
+TEST_F(SpoolWorkerTest, SeriesThatSaysHowManyItIsIsCompleteWithTheLastOfThem) {
+  for (const DcmTagKey& key : {DCM_NumberOfSeriesRelatedInstances, DCM_ImagesInAcquisition,
+                               DCM_InConcatenationTotalNumber}) {
+    MakeSpool();
+    ReceiveDicom("1", key, "3");
+    ReceiveDicom("2", key, "3");
+    RunAt(0);
+    EXPECT_TRUE(events_.empty());
+    ReceiveDicom("3", key, "3");
+    RunAt(0);
+    EXPECT_EQ(events_, std::vector<std::string>{"uploaded"});
+  }
+}
+
+TEST_F(SpoolWorkerTest, NumberThatIsTooLargeIsWaitedForNoLongerThanAnyOther) {
+  ReceiveDicom("1", DCM_NumberOfSeriesRelatedInstances, "3");
+  RunAt(9);
+  EXPECT_TRUE(events_.empty());
+  RunAt(10);
+  EXPECT_EQ(events_, std::vector<std::string>{"uploaded"});
+}
+
+TEST_F(SpoolWorkerTest, NumberThatIsTooSmallCostsOneRevisionAndNoInstance) {
+  ReceiveDicom("1", DCM_NumberOfSeriesRelatedInstances, "1");
+  RunAt(0);
+  EXPECT_EQ(events_.size(), 1u);
+  for (const char* sop : {"2", "3"}) {
+    ReceiveDicom(sop, DCM_NumberOfSeriesRelatedInstances, "1");
+    RunAt(9);
+    EXPECT_EQ(events_.size(), 1u);
+  }
+  RunAt(10);
+  EXPECT_EQ(events_.size(), 2u);
+  EXPECT_EQ(TheSeries().state.verdicts, "3 NOT_AN_IMAGE");
+}
+
+TEST_F(SpoolWorkerTest, OneImageAnAcquisitionSaysNothingOfASeries) {
+  ReceiveDicom("1", DCM_ImagesInAcquisition, "1");
+  RunAt(9);
+  EXPECT_TRUE(events_.empty());
+}
+
+TEST_F(SpoolWorkerTest, SenderHasAQuietTimeOfItsOwn) {
+  options_.quiet_s_by_ae_title["SLOW"] = 100;
+  MakeWorker();
+  ReceiveDicom("1", DCM_InstanceNumber, "1", "SLOW");
+  RunAt(99);
+  EXPECT_TRUE(events_.empty());
+  RunAt(100);
+  EXPECT_EQ(events_, std::vector<std::string>{"uploaded"});
+}
+
 TEST_F(SpoolWorkerTest, UploadedSeriesGoesAfterItsTimeAndItsLedgerStays) {
   options_.keep_s = 100;
   MakeWorker();
@@ -77,7 +154,7 @@ TEST_F(SpoolWorkerTest, UploadedSeriesGoesAfterItsTimeAndItsLedgerStays) {
   RunAt(100);
   EXPECT_EQ(TheSeries().instances, 0);
   EXPECT_EQ(events_.back(), "removed");
-  EXPECT_TRUE(std::filesystem::exists(folder_ / ("spool/ledgers/" + key + ".json")));
+  EXPECT_TRUE(std::filesystem::exists(folder_ / ("spool1/ledgers/" + key + ".json")));
 }
 
 TEST_F(SpoolWorkerTest, NearlyFullDiskCostsWhatIsUploadedFirst) {
@@ -114,7 +191,7 @@ TEST_F(SpoolWorkerTest, SeriesThatKillsTheProcessIsSetAsideAndOthersGoOn) {
 
 TEST_F(SpoolWorkerTest, StateThatCannotBeWrittenIsTriedLater) {
   Receive("1");
-  const std::string state = folder_ / ("spool/series/" + TheSeries().key + "/state.json");
+  const std::string state = folder_ / ("spool1/series/" + TheSeries().key + "/state.json");
   std::filesystem::create_directory(state);  // in the way
   RunAt(10);
   EXPECT_EQ(events_, std::vector<std::string>{"retry"});

@@ -28,6 +28,7 @@ absl::Status ShowStatus(const std::string& directory, bool as_json) {
                       {"ageSeconds", now_s - series.last_arrival_s},
                       {"volumes", series.state.volumes},
                       {"verdicts", series.state.verdicts},
+                      {"committed", series.is_committed},
                       {"error", series.state.error}});
     }
     std::puts(json{{"series", list}}.dump(2, ' ', false, json::error_handler_t::replace).c_str());

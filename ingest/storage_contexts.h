@@ -26,7 +26,7 @@ inline OFList<OFString> StorageTransferSyntaxes() {
 }
 
 // DCMTK's list of storage SOP classes for senders, 120 at most, as many as fit into an association
-// (128 contexts) beside Verification.
+// (128 contexts) beside Verification and Storage Commitment.
 inline OFCondition AddStorageContexts(DcmSCPConfig& config) {
   OFCondition added = EC_Normal;
   for (int i = 0; i < numberOfDcmLongSCUStorageSOPClassUIDs && added.good(); ++i) {
@@ -36,7 +36,9 @@ inline OFCondition AddStorageContexts(DcmSCPConfig& config) {
   OFList<OFString> native;
   native.push_back(UID_LittleEndianExplicitTransferSyntax);
   native.push_back(UID_LittleEndianImplicitTransferSyntax);
-  if (added.good()) added = config.addPresentationContext(UID_VerificationSOPClass, native);
+  for (const char* sop_class : {UID_VerificationSOPClass, UID_StorageCommitmentPushModelSOPClass}) {
+    if (added.good()) added = config.addPresentationContext(sop_class, native);
+  }
   return added;
 }
 

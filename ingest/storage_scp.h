@@ -1,4 +1,5 @@
-// Storage SCP: receives instances by C-STORE into a spool (PS3.4 annex B), and answers C-ECHO.
+// Storage SCP: receives instances by C-STORE into a spool (PS3.4 annex B), answers C-ECHO, and
+// commits to what it has (Storage Commitment, PS3.4 annex J).
 #ifndef GVSL_INGEST_STORAGE_SCP_H_
 #define GVSL_INGEST_STORAGE_SCP_H_
 
@@ -11,6 +12,7 @@
 #include "absl/status/status.h"
 #include "ingest/dicom_tls.h"
 #include "ingest/spool.h"
+#include "ingest/storage_commitment.h"
 
 namespace gvsl {
 
@@ -44,12 +46,18 @@ using ScpObserver = std::function<void(const ScpEvent& event)>;
 // instance is not the command's, C000H where the dataset cannot be read or names no study and
 // series. All transfer syntaxes that DCMTK knows are taken bit by bit as they come.
 //
+// N-ACTION asks for commitment. The answer is success once the report is in the queue: 0112H, 0123H
+// or 0115H for another object, action or dataset than PS3.4 J.3.2 has; 0213H out of resources.
+// A requester that then stays silent for 2 s gets the report on the same association; otherwise it
+// is left to a CommitmentReporter.
+//
 // Each association has a thread. Some more threads wait for requests, so that connections that say
 // nothing (a port scanner's) do not keep others waiting until as many are open at once. One thread
 // starts and stops it; the observer is called from many.
 class StorageScp {
  public:
-  StorageScp(const StorageScpOptions& options, Spool& spool, ScpObserver observer);
+  StorageScp(const StorageScpOptions& options, Spool& spool, CommitmentQueue& commitments,
+             ScpObserver observer, CommitmentObserver commitment_observer);
   // Stopped before.
   ~StorageScp();
   StorageScp(const StorageScp&) = delete;

@@ -174,8 +174,10 @@ class IngestFault(IngestTest):
         self.port = free_port()
         self.serve("--max_object_bytes", 1 << 20)
         large = self.phantoms(count=1, slices=2, size="1024,1024", folder="large")
-        self.assertEqual(acknowledged(self.store(large).output), [])
-        self.assertEqual(len(acknowledged(self.store(files).output)), 2)
+        refused = len(self.events("refused"))
+        # The too large one is refused, and its association goes on.
+        self.assertEqual(acknowledged(self.store([large[0], *files], "-nh").output), list(map(str, files)))
+        self.assertEqual([event["status"] for event in self.events("refused")][refused:], ["A700"])
         self.assertEqual(len(self.spooled_uids()), 2)
 
     def test_a_connection_cut_in_an_instance(self):

@@ -80,6 +80,42 @@ class IngestPeer(IngestTest):
         self.assertEqual(self.listed(), volumes)
         self.service.must("models", "create", "--size", "tiny", "--seed", "5")
         self.service.must("features", "global", *volumes, "-o", self.folder / "features.npy")
+        self.commits(series)
+
+    def commits(self, series):
+        """Storage Commitment of what was sent, from the spool and then from the ledgers."""
+        def ask(instances):
+            asked = self.ask("modalities/gvsl/storage-commitment", json.dumps({"DicomInstances": instances}).encode())
+            return asked["Path"].lstrip("/")
+
+        def told(path):
+            until(lambda: self.ask(path)["Status"] != "Pending", every=0.1)
+            answer = self.ask(path)
+            return answer["Status"], {one["SOPInstanceUID"]: one["FailureReason"] for one in answer["Failures"]}
+
+        def serve(port, *arguments):
+            self.kill()
+            self.serve("--commitment_peer", f"ORTHANC@127.0.0.1:{port}", *arguments)
+
+        classes = uids_of(self.files, "0008,0016")
+        instances = [[classes[file], uid] for file, uid in uids_of(self.files).items()]
+        some_class, some_uid = instances[0]
+        # The report waits for a peer that cannot be reached, also over the death of the receiver.
+        serve(free_port())
+        path = ask(instances)
+        until(lambda: self.events("commitment_retry"))
+        self.assertEqual(self.ask(path)["Status"], "Pending")
+        serve(self.dicom_port)
+        self.assertEqual(told(path), ("Success", {}))
+        self.assertEqual(told(ask([["1.2.840.10008.5.1.4.1.1.4.1", some_uid], [some_class, "1.2.3"], *instances[1:]])),
+                         ("Failure", {some_uid: 0x0119, "1.2.3": 0x0112}))
+        self.assertTrue(all(one["committed"] for one in self.status()))
+        # Those that are in volumes leave the spool, and can be committed to all the same.
+        serve(self.dicom_port, "--keep_seconds", "0")
+        in_volumes = {uid for uid, verdict in self.ledger().items() if verdict == "USED"}
+        self.assertGreater(len(in_volumes), 90)
+        until(lambda: len(self.status()) < series, every=0.1)
+        self.assertEqual(told(ask([one for one in instances if one[1] in in_volumes])), ("Success", {}))
 
     def test_studies_are_fetched_from_the_archive(self):
         studies = [word for study in self.studies() for word in ("--study", study)]
@@ -102,6 +138,15 @@ class IngestPeer(IngestTest):
         self.assertEqual(done.returncode, 1)
         self.assertIn("USED", done.stdout)
         self.assertEqual(self.listed(), volumes)
+        # Or the archive sends, to a receiver that makes the same volumes of it.
+        self.serve()
+        done = self.ingest("fetch", "--peer", peer, *studies, "--move", "GVSL")
+        self.assertIn(f"GVSL: {len(self.files)} instances", done.stdout)
+        self.until_uploaded(len(fetched))
+        self.assertEqual(self.listed(), volumes)
+        done = self.ingest("fetch", "--peer", peer, *studies, "--move", "NOBODY", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("did not send", done.stderr)
 
 
 if __name__ == "__main__":

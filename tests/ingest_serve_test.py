@@ -127,7 +127,8 @@ class IngestServe(IngestTest):
         rules.write_text(json.dumps([{"tag": "ward-3", "aeTitle": "ct_ward*"},
                                      {"tag": "chest", "modality": "CT", "bodyPart": "CHEST"},
                                      {"tag": "never", "description": "no such words"}]))
-        self.serve("--tag", "trial-7", "--tag_rules", rules, "--embed")
+        # A series must be quiet for a day, but for two seconds where it is this sender's.
+        self.serve("--tag", "trial-7", "--tag_rules", rules, "--embed", "--ae_quiet_seconds", "CT_WARD3=2", quiet=86400)
         files = self.phantoms(count=2)
         subprocess.run(["dcmodify", "-nb", "-i", "(0018,0015)=CHEST", *files], check=True, capture_output=True)
         self.store(files, "-aet", "CT_WARD3")

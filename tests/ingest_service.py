@@ -114,7 +114,7 @@ class IngestTest(unittest.TestCase):
 def uids_of(files, tag="0008,0018"):
     """The UID of each file, all by one dcmdump."""
     files = list(map(str, files))
-    dump = subprocess.run(["dcmdump", "-q", "+P", tag, *files], capture_output=True, text=True, check=True).stdout
+    dump = subprocess.run(["dcmdump", "-q", "-Un", "+P", tag, *files], capture_output=True, text=True, check=True).stdout
     uids = re.findall(rf"^\({tag}\) UI \[(.*?)\]", dump, re.M)
     assert len(uids) == len(files), dump
     return dict(zip(files, uids))
