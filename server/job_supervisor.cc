@@ -105,31 +105,43 @@ void JobSupervisor::Poll() {
   if (draining()) return;
   const auto totals = state_.jobs->Totals();
   if (!totals.ok() || totals->running >= options_.concurrent) return;
-  // A job that waits to be started again keeps its place: the pause is short, and jobs are long.
-  const auto next = state_.jobs->InState(v1::Job::QUEUED,
-                                         options_.concurrent - static_cast<int>(totals->running));
+  auto places = options_.concurrent - totals->running;
+  const auto next = state_.jobs->InState(v1::Job::QUEUED, std::numeric_limits<int>::max());
   if (!next.ok()) return Complain(next.status().ToString());
-  for (const std::string& name : *next) StartNext(name);
+  for (const std::string& name : *next) {
+    if (places <= 0) break;
+    if (StartNext(name)) --places;
+  }
 }
 
-void JobSupervisor::StartNext(const std::string& name) {
+bool JobSupervisor::StartNext(const std::string& name) {
   const auto stored = state_.jobs->Get(name);
-  if (!stored.ok()) return;
+  if (!stored.ok()) {
+    Complain(absl::StrCat(name, ": ", std::string(stored.status().message())));
+    return false;
+  }
+  // A job that waits to be started again keeps its place: the pause is short, and jobs are long.
   const auto pause = not_before_.find(name);
-  if (stored->crashes > 0 && pause != not_before_.end() && Clock::now() < pause->second) return;
+  if (stored->crashes > 0 && pause != not_before_.end() && Clock::now() < pause->second)
+    return true;
   const JobFolder folder(state_.config.data_dir(), name);
   const auto task = TaskOf(state_, stored->job);
-  if (absl::IsNotFound(task.status()))
-    return Fail(name, absl::StrCat("It cannot start: ", std::string(task.status().message())));
-  // The database's trouble is not the job's: it waits.
-  if (!task.ok()) return Complain(absl::StrCat(name, ": ", std::string(task.status().message())));
+  if (absl::IsNotFound(task.status())) {
+    Fail(name, absl::StrCat("It cannot start: ", std::string(task.status().message())));
+    return false;
+  }
+  if (!task.ok()) {  // the database's trouble is not the job's: it waits
+    Complain(absl::StrCat(name, ": ", std::string(task.status().message())));
+    return false;
+  }
   if (const absl::Status prepared = folder.Prepare(*task); !prepared.ok()) {
     Complain(absl::StrCat(name, ": ", std::string(prepared.message())));
-    return Fail(name, ReasonOf(prepared) == "DISK_FULL"
-                          ? "The disk of the server's data folder is full; free space, then "
-                            "resume the job."
-                          : "The server cannot write the job's folder, its log says why; mend "
-                            "that, then resume the job.");
+    Fail(name,
+         ReasonOf(prepared) == "DISK_FULL"
+             ? "The disk of the server's data folder is full; free space, then resume the job."
+             : "The server cannot write the job's folder, its log says why; mend that, then "
+               "resume the job.");
+    return false;
   }
   const auto begun = state_.jobs->Update(name, [](StoredJob& current) -> absl::Status {
     if (current.job.state() != v1::Job::QUEUED) return absl::AbortedError("cancelled meanwhile");
@@ -138,25 +150,27 @@ void JobSupervisor::StartNext(const std::string& name) {
     if (!current.job.has_start_time()) *current.job.mutable_start_time() = Now();
     return absl::OkStatus();
   });
-  if (!begun.ok()) return;
+  if (!begun.ok()) return false;
   const auto child =
       StartTrainer(options_.trainer.empty() ? DefaultTrainer() : options_.trainer, folder);
   if (child.ok()) {
     processes_[name] = Process();
     processes_[name].child = *child;
     LogInfo(absl::StrCat(name, ": started, process ", *child));
-    return;
+    return true;
   }
   Complain(absl::StrCat(name, ": ", std::string(child.status().message())));
   if (absl::IsFailedPrecondition(child.status())) {
-    return Fail(name,
-                "The program gvsl-trainer cannot be started on the server; install it beside "
-                "gvsld, or name it as `trainer` in gvsld's configuration, then resume the job.");
+    Fail(name,
+         "The program gvsl-trainer cannot be started on the server; install it beside gvsld, or "
+         "name it as `trainer` in gvsld's configuration, then resume the job.");
+    return false;
   }
   (void)state_.jobs->Update(name, [&](StoredJob& current) {
     Crash("found no room on the machine", true, current);
     return absl::OkStatus();
   });
+  return true;
 }
 
 void JobSupervisor::Fail(const std::string& name, const std::string& why) {

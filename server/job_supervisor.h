@@ -70,7 +70,8 @@ class JobSupervisor {
 
   void Run();
   void Poll();
-  void StartNext(const std::string& name);
+  // False where the next one in the queue may have the place.
+  bool StartNext(const std::string& name);
   void Tend(const std::string& name);
   bool IsAlive(const JobFolder& folder, Process& process);
   News ReadNews(const JobFolder& folder, const StoredJob& stored, bool alive, Process& process);

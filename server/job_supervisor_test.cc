@@ -361,6 +361,16 @@ TEST_F(JobSupervisorTest, AJobWaitsWhileTheDatabaseCannotTellOfItsVolumes) {
   EXPECT_EQ(Await(name, v1::Job::SUCCEEDED).restarts(), 0);
 }
 
+TEST_F(JobSupervisorTest, AJobThatCannotBeReadHoldsUpNoOther) {
+  const std::string first = Queue(10), second = Queue(10);
+  soci::session sql(soci::sqlite3, "dbname=" + data_dir_ + "/metadata.sqlite");
+  const std::string id = first.substr(first.find('/') + 1);
+  sql << "UPDATE jobs SET record = '{' WHERE id = :i", soci::use(id, "i");
+  ASSERT_FALSE(state_->jobs->Get(first).ok());
+  Supervise("");
+  Await(second, v1::Job::SUCCEEDED);
+}
+
 TEST_F(JobSupervisorTest, AServerWithoutItsTrainerSaysSo) {
   const std::string name = Queue(10);
   Supervise("", 5, [&](auto& options) { options.trainer = folder_.path() + "/absent"; });

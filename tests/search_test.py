@@ -38,7 +38,7 @@ def distorted(image, kind, seed):
         affine = affine @ numpy.diag([1.25, 1.25, 1.25, 1])
     if kind != "noised":
         voxels = ndimage.map_coordinates(voxels, indices, order=1, mode="nearest")
-    return nibabel.Nifti1Image(voxels.round().astype(numpy.int16), affine)
+    return nibabel.Nifti1Image(voxels.astype(numpy.float32), affine)
 
 
 class Search(unittest.TestCase):
