@@ -59,33 +59,34 @@ int64_t ForEachShown(const LevelImage& fixed, const LevelImage& moving, const Po
   return counted;
 }
 
-// The image without the voxels around which it is flat: a masked or clipped background correlates
+// The image without the voxels whose window is flat: a masked or clipped background correlates
 // with nothing, and would pull the local correlation down however well the rest fits.
 LevelImage WithoutFlatParts(const LevelImage& image) {
   const auto& size = image.grid.size;
   const int64_t stride[3] = {1, size[0], size[0] * size[1]};
   const int64_t voxels = image.grid.voxel_count();
-  std::vector<uint8_t> shows(static_cast<size_t>(voxels), 0), wider(shows);
+  std::vector<uint8_t> told(static_cast<size_t>(voxels), 0), shows(told), wider(told);
   for (int axis = 0; axis < 3; ++axis) {
+    // Voxels that differ from the next one along the axis; then all whose window has both.
     for (int64_t i = 0; i < voxels; ++i) {
-      if (i / stride[axis] % size[axis] == size[axis] - 1) continue;
-      const int64_t next = i + stride[axis];
-      if (std::abs(image.values[i] - image.values[next]) >= kFlat) shows[i] = shows[next] = 1;
+      shows[i] = i / stride[axis] % size[axis] < size[axis] - 1 &&
+                 std::abs(image.values[i] - image.values[i + stride[axis]]) >= kFlat;
     }
-  }
-  for (int axis = 0; axis < 3; ++axis) {
-    std::fill(wider.begin(), wider.end(), 0);
-    for (int64_t i = 0; i < voxels; ++i) {
-      if (shows[i] == 0) continue;
-      const int64_t at = i / stride[axis] % size[axis];
-      const int64_t low = std::max<int64_t>(at - kWindowRadius, 0),
-                    high = std::min(at + kWindowRadius, size[axis] - 1);
-      for (int64_t k = low; k <= high; ++k) wider[i + (k - at) * stride[axis]] = 1;
+    for (int along = 0; along < 3; ++along) {
+      std::fill(wider.begin(), wider.end(), 0);
+      for (int64_t i = 0; i < voxels; ++i) {
+        if (shows[i] == 0) continue;
+        const int64_t at = i / stride[along] % size[along];
+        const int64_t low = std::max(at - kWindowRadius + (along == axis), int64_t{0}),
+                      high = std::min(at + kWindowRadius, size[along] - 1);
+        for (int64_t k = low; k <= high; ++k) wider[i + (k - at) * stride[along]] = 1;
+      }
+      shows.swap(wider);
     }
-    shows.swap(wider);
+    for (int64_t i = 0; i < voxels; ++i) told[i] |= shows[i];
   }
   LevelImage result = image;
-  for (int64_t i = 0; i < voxels; ++i) result.counted[i] &= shows[i];
+  for (int64_t i = 0; i < voxels; ++i) result.counted[i] &= told[i];
   return result;
 }
 
