@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "ingest/dicom_pixels.h"
 #include "ingest/series_testing.h"
 
 namespace gvsl {
@@ -72,6 +73,26 @@ TEST_F(DecoderProcessTest, DamagedCodestreamsNeverEndTheProgram) {
     }
     EXPECT_TRUE(decoder.Frame(DicomDataFolder() + "/odd_files_pydicom/" + name, 0, 64 * 64).ok())
         << name << ", after " << damaged << " damaged ones";
+  }
+}
+
+// Found by scripts/fuzz: DCMTK reads where the header points, if that is outside of the frame, too.
+TEST_F(DecoderProcessTest, AnRleHeaderThatPointsOutsideOfItsFrameIsNotFollowed) {
+  std::ifstream file(DicomDataFolder() + "/odd_files_pydicom/MR_small_RLE.dcm", std::ios::binary);
+  std::string bytes((std::istreambuf_iterator<char>(file)), {});
+  const std::string item("\xFE\xFF\x00\xE0", 4);
+  const size_t header = bytes.rfind(item) + 8;  // of the one frame: 2 segments of a byte each
+  ASSERT_EQ(bytes[header], 2);
+  const TemporaryFolder folder;
+  const std::string path = folder / "damaged.dcm";
+  for (const char* second : {"\x3F\0\0\0", "\xFF\xFF\xFF\x7F"}) {  // before the first; far away
+    bytes.replace(header + 8, 4, second, 4);
+    std::ofstream(path, std::ios::binary) << bytes;
+    auto pixels = DicomPixelFile::Open(path);
+    ASSERT_TRUE(pixels.ok()) << pixels.status();
+    const absl::Status status = pixels->Frame(0).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    EXPECT_TRUE(Contains(status, "RLE header")) << status;
   }
 }
 

@@ -57,6 +57,25 @@ absl::StatusOr<std::vector<uint8_t>> Codestream(DcmPixelSequence& sequence, int 
   return bytes;
 }
 
+// Whether the segments of an RLE frame lie within it, one behind the other (PS3.5 G.5): DCMTK 3.6.7
+// reads wherever the header says.
+absl::Status CheckRleHeader(const std::vector<uint8_t>& frame) {
+  constexpr size_t kHeaderBytes = 64, kMostSegments = 15;
+  const auto number = [&](size_t i) {  // little endian
+    uint32_t value = 0;
+    for (size_t byte = 4; byte-- > 0;) value = value << 8 | frame[4 * i + byte];
+    return value;
+  };
+  const absl::Status damaged = absl::DataLossError("its pixels are damaged: no RLE header");
+  if (frame.size() < kHeaderBytes || number(0) < 1 || number(0) > kMostSegments) return damaged;
+  size_t before = kHeaderBytes;
+  for (size_t segment = 1; segment <= number(0); ++segment) {
+    if (number(segment) < before || number(segment) > frame.size()) return damaged;
+    before = number(segment);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 struct DicomPixelFile::Impl {
@@ -68,16 +87,25 @@ struct DicomPixelFile::Impl {
 
   bool is_jpeg2000() const { return syntax == EXS_JPEG2000 || syntax == EXS_JPEG2000LosslessOnly; }
 
-  absl::StatusOr<std::vector<uint16_t>> Jpeg2000Frame(int index) {
+  absl::StatusOr<std::vector<uint8_t>> Compressed(int index) {
     DcmPixelSequence* sequence = nullptr;
     const OFCondition found = pixels->getEncapsulatedRepresentation(syntax, nullptr, sequence);
     if (found.bad() || sequence == nullptr) return Damaged(found);
-    auto bytes = Codestream(*sequence, index, frame_count);
+    return Codestream(*sequence, index, frame_count);
+  }
+
+  absl::StatusOr<std::vector<uint16_t>> Jpeg2000Frame(int index) {
+    auto bytes = Compressed(index);
     if (!bytes.ok()) return bytes.status();
     return DecodeJpeg2000(bytes->data(), bytes->size(), columns, rows);
   }
 
   absl::StatusOr<std::vector<uint16_t>> DcmtkFrame(int index) {
+    if (syntax == EXS_RLELossless) {
+      auto bytes = Compressed(index);
+      if (!bytes.ok()) return bytes.status();
+      if (absl::Status header = CheckRleHeader(*bytes); !header.ok()) return header;
+    }
     const size_t count = static_cast<size_t>(rows) * columns;
     std::vector<uint16_t> values(count + 1);  // DCMTK pads to an even number of bytes
     Uint32 fragment = 0;
