@@ -30,9 +30,12 @@ absl::Status ValidateOptions(const RegistrationOptions& options, const GvslNetwo
     return WrongOption(absl::StrCat("refine_steps: ", options.refine_steps, "; 0 to ",
                                     kMaxRefineSteps, " can be made"));
   }
-  if (options.refine_steps == 0 && !options.use_network && !options.discrete_stage) {
+  const bool network_moves = options.use_network && options.linear == LinearModel::kAffine;
+  const bool discrete_moves = options.discrete_stage && options.deformable;
+  if (options.refine_steps == 0 && !network_moves && !discrete_moves) {
     return WrongOption(
-        "refine_steps: 0 without the network or the discrete stage leaves nothing to do");
+        "refine_steps: 0 leaves nothing to do without the discrete stage of a deformation, or the "
+        "network, whose answer is affine and deformable");
   }
   double sum = 0;
   for (double weight : {options.metric.lncc, options.metric.mind, options.metric.features}) {
@@ -181,6 +184,7 @@ class Run {
     if (!answer.ok()) return answer.status();
     fixed_features_ = std::move(answer->fixed_features);
     moving_features_ = std::move(answer->moving_features);
+    if (options_.linear == LinearModel::kNone) return absl::OkStatus();  // its features alone
     if (options_.refine_steps == 0) {
       map_ = std::move(answer->fixed_to_moving);
       return absl::OkStatus();

@@ -403,6 +403,12 @@ TEST_F(RegistrationTest, WrongOptionsAreNamed) {
   };
   expect(with([](auto& o) { o.refine_steps = kMaxRefineSteps + 1; }), "refine_steps: 1001");
   expect(with([](auto& o) { o.refine_steps = 0; }), "nothing to do");
+  expect(with([](auto& o) {
+           o.refine_steps = 0;
+           o.discrete_stage = true;
+           o.deformable = false;
+         }),
+         "nothing to do");
   expect(with([](auto& o) { o.metric = {0, 0, 0}; }), "metric: all weights are 0");
   expect(with([](auto& o) { o.metric.mind = NAN; }), "metric: the weight nan");
   expect(with([](auto& o) { o.smoothness_weight = -1; }), "smoothness_weight");

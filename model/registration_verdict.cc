@@ -69,7 +69,8 @@ LevelImage WithoutFlatParts(const LevelImage& image) {
   for (int axis = 0; axis < 3; ++axis) {
     // Voxels that differ from the next one along the axis; then all whose window has both.
     for (int64_t i = 0; i < voxels; ++i) {
-      shows[i] = i / stride[axis] % size[axis] < size[axis] - 1 &&
+      shows[i] = i / stride[axis] % size[axis] < size[axis] - 1 && image.counted[i] != 0 &&
+                 image.counted[i + stride[axis]] != 0 &&
                  std::abs(image.values[i] - image.values[i + stride[axis]]) >= kFlat;
     }
     for (int along = 0; along < 3; ++along) {

@@ -76,8 +76,14 @@ bool JobSupervisor::draining() {
 }
 
 void JobSupervisor::Complain(const std::string& text) {
-  if (text != last_complaint_) LogError(text);  // four times a second would be too often
-  last_complaint_ = text;
+  constexpr auto kPause = std::chrono::minutes(1);  // what is wrong is found four times a second
+  constexpr size_t kMostRemembered = 100;
+  const auto now = Clock::now();
+  const auto found = complaints_.find(text);
+  if (found != complaints_.end() && now - found->second < kPause) return;
+  if (complaints_.size() >= kMostRemembered) complaints_.clear();
+  complaints_[text] = now;
+  LogError(text);
 }
 
 void JobSupervisor::Run() {

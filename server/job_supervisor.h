@@ -91,7 +91,7 @@ class JobSupervisor {
   // The supervisor's thread alone:
   std::map<std::string, Process> processes_;
   std::map<std::string, Clock::time_point> not_before_;
-  std::string last_complaint_;
+  std::map<std::string, Clock::time_point> complaints_;  // when each was made last
 
   std::mutex mutex_;
   std::condition_variable changed_;

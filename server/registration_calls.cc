@@ -109,6 +109,7 @@ absl::StatusOr<v1::Registration> MakeRegistration(ServerState& state,
   auto digest = WriteDisplacements(*result, scratch.path);
   if (!digest.ok()) return WithoutPaths(digest.status(), {scratch.path}, kScratchFile);
   stored.blob_sha256 = *digest;
+  if (cancelled()) return absl::CancelledError("cancelled before the registration was kept");
   v1::Registration kept;
   absl::Status status = state.StoreBlob(scratch.path, *digest, [&]() -> absl::Status {
     auto added = state.registrations->Add(stored, creation);
