@@ -26,6 +26,7 @@ void AddRegister(CLI::App& app, Action& action) {
   AddFileOptions(verb, options->files);
   verb->add_option("--name", options->display_name, "display name; never a patient's");
   verb->callback([options, &action] {
+    if (options->files.moving_to_fixed) options->inverse = true;  // or there would be no such file
     action = [options](Context& context) -> absl::Status {
       auto registration = Register(context, *options);
       if (!registration.ok()) return registration.status();
