@@ -20,6 +20,7 @@ namespace {
 // The field's lattice exceeds the level's by this many voxels a side, so that it holds every voxel
 // of the fixed volume, whose own lattice may end half a voxel later.
 constexpr int64_t kFieldMargin = 1;
+constexpr int kClimbedSteps = 25;  // after so many, what agrees has come to agree
 
 absl::Status WrongOption(const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat("options.", what));
@@ -320,7 +321,9 @@ class Run {
       if (!inverse.ok()) return inverse.status();
       result_.moving_to_fixed = *std::move(inverse);
     }
-    Judge(map_.affine, verdict);
+    const bool climbed = options_.deformable && options_.refine_steps >= kClimbedSteps &&
+                         options_.metric.lncc > options_.metric.mind + options_.metric.features;
+    Judge(map_.affine, climbed, verdict);
     result_.fixed_to_moving = std::move(map_);
     return absl::OkStatus();
   }

@@ -338,6 +338,12 @@ TEST_F(RegistrationTest, HopelessPairsAreCalledFailed) {
         << registration.verdict.reason;
     EXPECT_FALSE(registration.verdict.reason.empty());
   }
+  // Black surrounds, which lie on each other however different the rest is.
+  const Volume brain = Read("fetal_brain_t2_cc0/fetal_SB_atlas_GA30_operated/srr.nii.gz");
+  abdomen.set_modality("MR");
+  options.max_voxels = 300000;  // of 2 mm
+  const Registration outlines = Registered(brain, abdomen, options);
+  EXPECT_EQ(outlines.verdict.quality, RegistrationQuality::kFailed) << outlines.verdict.reason;
 }
 
 TEST_F(RegistrationTest, StopsBetweenStepsWithTheWatchersStatus) {

@@ -17,6 +17,8 @@ namespace {
 // What decides (docs/registration.md tells how they were found).
 constexpr double kFailedOverlapPercent = 10, kDoubtfulOverlapPercent = 50;
 constexpr double kFailedLocalNcc = 0.12, kDoubtfulLocalNcc = 0.25;
+// Of a deformation that climbed the local correlation: it finds some in any two images.
+constexpr double kFailedClimbedNcc = 0.5, kDoubtfulClimbedNcc = 0.55;
 constexpr double kFailedFoldingPercent = 5, kDoubtfulFoldingPercent = 1;
 constexpr double kFailedScale = 3, kDoubtfulScale = 1.7;  // of volume, either way
 constexpr double kFailedLoss = 0.02;                      // of local NCC against before
@@ -192,7 +194,9 @@ double InverseConsistencyMm(const Grid& fixed, const Grid& moving,
   return sum / std::max(1.0, count);
 }
 
-void Judge(const AffineMap& fixed_to_moving, RegistrationVerdict& verdict) {
+void Judge(const AffineMap& fixed_to_moving, bool climbed, RegistrationVerdict& verdict) {
+  const double failed_ncc = climbed ? kFailedClimbedNcc : kFailedLocalNcc;
+  const double doubtful_ncc = climbed ? kDoubtfulClimbedNcc : kDoubtfulLocalNcc;
   const double scale = Determinant(fixed_to_moving.matrix);
   const double change = scale > 0 ? std::max(scale, 1 / scale) : 1e9;
   const auto is = [&](RegistrationQuality quality, const std::string& reason) {
@@ -210,8 +214,8 @@ void Judge(const AffineMap& fixed_to_moving, RegistrationVerdict& verdict) {
       absl::StrCat("the affine part changes volumes by a factor of ", Shown(scale));
   const auto failed = RegistrationQuality::kFailed, doubtful = RegistrationQuality::kDoubtful;
   if (verdict.overlap_percent < kFailedOverlapPercent) return is(failed, overlap);
-  if (verdict.local_ncc_after < kFailedLocalNcc) {
-    return is(failed, absl::StrCat(local, "; below ", kFailedLocalNcc,
+  if (verdict.local_ncc_after < failed_ncc) {
+    return is(failed, absl::StrCat(local, "; below ", failed_ncc,
                                    " the images do not show "
                                    "the same"));
   }
@@ -222,8 +226,8 @@ void Judge(const AffineMap& fixed_to_moving, RegistrationVerdict& verdict) {
   if (verdict.jacobian.non_positive_percent > kFailedFoldingPercent) return is(failed, folds);
   if (change > kFailedScale) return is(failed, size);
   if (verdict.overlap_percent < kDoubtfulOverlapPercent) return is(doubtful, overlap);
-  if (verdict.local_ncc_after < kDoubtfulLocalNcc) {
-    return is(doubtful, absl::StrCat(local, ", below ", kDoubtfulLocalNcc));
+  if (verdict.local_ncc_after < doubtful_ncc) {
+    return is(doubtful, absl::StrCat(local, ", below ", doubtful_ncc));
   }
   if (verdict.jacobian.non_positive_percent > kDoubtfulFoldingPercent) return is(doubtful, folds);
   if (change > kDoubtfulScale) return is(doubtful, size);

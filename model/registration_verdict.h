@@ -30,8 +30,9 @@ double FeatureResidual(const LevelImage& fixed, const LevelImage& moving,
 double InverseConsistencyMm(const Grid& fixed, const Grid& moving,
                             const SpatialMap& fixed_to_moving, const SpatialMap& moving_to_fixed);
 
-// Sets quality and reason by the other figures and the affine part.
-void Judge(const AffineMap& fixed_to_moving, RegistrationVerdict& verdict);
+// Sets quality and reason by the other figures and the affine part. More local correlation is asked
+// for where a deformation has climbed just that.
+void Judge(const AffineMap& fixed_to_moving, bool climbed, RegistrationVerdict& verdict);
 
 }  // namespace gvsl
 
