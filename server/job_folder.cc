@@ -87,7 +87,8 @@ absl::Status JobFolder::Prepare(const v1::TrainingTask& task) const {
 }
 
 absl::StatusOr<pid_t> JobFolder::LockHolder() const {
-  // Closing a file lets go of the locks that this process has on it: the server never has one.
+  // Closing a file lets go of the locks that this process has on it: the server has one for no
+  // longer than Withdraw takes.
   const int file = open((path_ + "/lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (file < 0 && errno == ENOENT) return 0;
   if (file < 0) return absl::InternalError(absl::StrCat("lock: ", std::strerror(errno)));
@@ -99,6 +100,23 @@ absl::StatusOr<pid_t> JobFolder::LockHolder() const {
     return absl::InternalError(absl::StrCat("lock: ", std::strerror(errno)));
   if (wanted.l_type == F_UNLCK) return 0;
   return wanted.l_pid > 0 ? wanted.l_pid : -1;
+}
+
+absl::StatusOr<bool> JobFolder::Withdraw() const {
+  const int file = open((path_ + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+  if (file < 0 && errno == ENOENT) return true;  // no folder: no task
+  if (file < 0) return absl::InternalError(absl::StrCat("lock: ", std::strerror(errno)));
+  const auto closed = absl::MakeCleanup([file] { close(file); });
+  struct flock wanted = {};
+  wanted.l_type = F_WRLCK;
+  wanted.l_whence = SEEK_SET;
+  if (fcntl(file, F_SETLK, &wanted) != 0) {
+    if (errno == EACCES || errno == EAGAIN) return false;
+    return absl::InternalError(absl::StrCat("lock: ", std::strerror(errno)));
+  }
+  if (unlink((path_ + "/task.textproto").c_str()) != 0 && errno != ENOENT)
+    return absl::InternalError(absl::StrCat("task.textproto: ", std::strerror(errno)));
+  return true;
 }
 
 std::string JobFolder::LogTail() const {

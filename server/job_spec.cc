@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "server/names.h"
 #include "trainer/card_conversion.h"
 
@@ -162,6 +163,11 @@ absl::StatusOr<ModelCard> CardOf(MetadataStore& metadata, Spec::Network& network
     return ModelCard();
   }
   if (widths.ok()) {
+    const auto& given = network.card().widths();
+    if (!given.empty() && !std::equal(given.begin(), given.end(), widths->begin(), widths->end()))
+      violations.Add("network.card.widths",
+                     absl::StrCat("network.size says them: ", network.size(), " has ",
+                                  absl::StrJoin(*widths, ", "), "; leave them unset"));
     card->size = network.size();
     card->widths = *widths;
   }

@@ -168,6 +168,7 @@ TEST_F(JobSpecTest, RefusesWhatCannotBe) {
        [](Spec& s) { s.mutable_network()->mutable_card()->set_geometry("official"); }},
       {"network.card",
        [](Spec& s) { s.mutable_network()->mutable_card()->set_orientation("XYZ"); }},
+      {"network.card.widths", [](Spec& s) { s.mutable_network()->mutable_card()->add_widths(16); }},
       {"network.initial_model", [](Spec& s) { s.mutable_network()->set_initial_model("m"); }},
       {"network.initial_model",
        [](Spec& s) { s.mutable_network()->set_initial_model("models/none"); }},

@@ -200,6 +200,13 @@ void JobSupervisor::Tend(const std::string& name) {
   if (alive) SeeItStop(process, stored->stop_requested || draining());
   const bool gone = !alive && !news.more;
   if (!gone && news.offset == stored->event_offset) return;
+  if (gone) {
+    // An earlier server's process may be on its way to the lock yet: nobody would tend it.
+    const auto withdrawn = folder.Withdraw();
+    if (!withdrawn.ok())
+      return Complain(absl::StrCat(name, ": ", std::string(withdrawn.status().message())));
+    if (!*withdrawn) return;  // it just came: it is found alive the next time
+  }
   // The record outlives a loss of power: what it tells of must outlive it, too.
   if (const int error = SyncToDisk(folder.events_path()); error != 0 && error != ENOENT)
     return Complain(absl::StrCat(name, ": events.jsonl: ", std::strerror(error)));

@@ -302,6 +302,18 @@ TEST_F(JobSupervisorTest, AProcessThatHasNotTakenItsLockYetIsNotTakenForDead) {
   EXPECT_EQ(Beginnings(name), Steps{0});
 }
 
+TEST_F(JobSupervisorTest, AProcessThatComesToItsLockAfterItsJobWasCancelledDoesNothing) {
+  const std::string name = Queue(100000);
+  Supervise("--lock_delay_ms=1500");
+  EXPECT_TRUE(Eventually([&] { return Get(name).state() == v1::Job::RUNNING; }));
+  supervisor_.reset();  // the next one does not know its child
+  AskToStop(name);
+  Supervise("");
+  Await(name, v1::Job::CANCELLED);
+  EXPECT_TRUE(Eventually([&] { return LogOf(name).find("no task") != std::string::npos; }));
+  EXPECT_TRUE(EventsOf(data_dir_, name).empty());
+}
+
 TEST_F(JobSupervisorTest, ADrainStopsJobsAtACheckpointAndTheNextStartGoesOn) {
   const std::string running = Queue(2000), waiting = Queue(10);
   Supervise("--step_ms=10");

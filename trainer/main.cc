@@ -36,7 +36,7 @@ constexpr char kUsage[] =
     "there is one. SIGTERM: writes a checkpoint and leaves. gvsld starts it; by hand:\n"
     "  gvsl-trainer data/jobs/3f2a91c0\n";
 
-enum ExitCode { kDone = 0, kFailed = 1, kUsageError = 2, kInUse = 3 };
+enum ExitCode { kDone = 0, kFailed = 1, kUsageError = 2, kNotOurs = 3 };
 
 int Complain(const absl::Status& status) {
   std::fprintf(stderr, "gvsl-trainer: %s\n", std::string(status.message()).c_str());
@@ -194,7 +194,12 @@ int Lead(const std::string& folder) {
   auto lock = FolderLock::Take(folder);
   if (!lock.ok()) {
     Complain(lock.status());
-    return lock.status().code() == absl::StatusCode::kFailedPrecondition ? kInUse : kFailed;
+    return lock.status().code() == absl::StatusCode::kFailedPrecondition ? kNotOurs : kFailed;
+  }
+  if (!std::filesystem::exists(folder + "/task.textproto")) {
+    Complain(absl::NotFoundError(folder + ": there is no task.textproto; the job was cancelled "
+                                          "before this process began"));
+    return kNotOurs;
   }
   RemoveAsideFiles(folder, std::chrono::seconds(0));  // nobody else writes here
   auto events = EventLog::Open(folder + "/events.jsonl");

@@ -247,5 +247,9 @@ int main(int argc, char** argv) {
   wanted.l_type = F_WRLCK;
   wanted.l_whence = SEEK_SET;
   if (fcntl(lock, F_SETLK, &wanted) != 0) return 3;
+  if (!fs::exists(folder + "/task.textproto")) {
+    std::fputs("there is no task\n", stderr);
+    return 3;
+  }
   return Trainer(faults, folder).Run();
 }
