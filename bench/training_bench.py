@@ -30,14 +30,15 @@ class Network(nn.Module):
     def __init__(self, base):
         super().__init__()
         widths = [base << level for level in range(5)]
+        hidden = max(16, base // 2)
         self.down = nn.ModuleList([block(1, base)] + [block(widths[i], widths[i + 1]) for i in range(4)])
         self.up = nn.ModuleList([block(widths[4 - i] + widths[3 - i], widths[3 - i]) for i in range(4)])
         self.pair = block(2 * widths[4], widths[4] // 2)
         self.affine = nn.Linear(widths[4] // 2, 12)
-        self.field = block(2 * base, base // 2)
-        self.flow = nn.Conv3d(base // 2, 3, 3, padding=1)
-        self.restore = nn.Sequential(nn.Conv3d(base, base // 2, 3, padding=1), nn.GroupNorm(4, base // 2),
-                                     nn.LeakyReLU(0.2, True), nn.Conv3d(base // 2, 1, 1))
+        self.field = block(2 * base, hidden)
+        self.flow = nn.Conv3d(hidden, 3, 3, padding=1)
+        self.restore = nn.Sequential(nn.Conv3d(base, hidden, 3, padding=1), nn.GroupNorm(4, hidden),
+                                     nn.LeakyReLU(0.2, True), nn.Conv3d(hidden, 1, 1))
         nn.init.zeros_(self.affine.weight)
         with torch.no_grad():
             self.affine.bias.copy_(torch.eye(3, 4).flatten())

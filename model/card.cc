@@ -1,5 +1,6 @@
 #include "model/card.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <set>
@@ -119,6 +120,8 @@ std::string SizeOf(const std::array<int64_t, 5>& widths) {
   }
   return "custom";
 }
+
+int64_t HeadWidth(int64_t dense_channels) { return std::max<int64_t>(16, dense_channels / 2); }
 
 absl::Status ValidateCard(const ModelCard& card) {
   for (size_t i = 0; i < card.widths.size(); ++i) {

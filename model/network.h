@@ -37,7 +37,7 @@ TORCH_MODULE(UNet);
 struct GvslOutput {
   UNetFeatures fixed;       // features of A
   UNetFeatures moving;      // features of B
-  torch::Tensor embedding;  // [N, C] of the affine head
+  torch::Tensor embedding;  // [N, C] of the affine head; corrected: B to A less A to B
   torch::Tensor rotation, scale, translation,
       shear;                    // raw head outputs, [N, 3], [N, 3], [N, 3], [N, 6]
   torch::Tensor affine;         // [N, 3, 4]

@@ -126,6 +126,22 @@ TEST(Network, GivesTheMovingImageWhereItsHeadsAreAtIdentity) {
   EXPECT_TRUE(torch::equal(network->forward(a, b).warped, b));
 }
 
+TEST(Network, TheCorrectedAffineOfAPairTurnedRoundIsTheOtherWay) {
+  GvslNetwork network(TinyCard(Geometry::kCorrected));
+  const torch::NoGradGuard no_grad;
+  for (auto& parameter : network->named_parameters()) {
+    if (parameter.key().rfind("fc_", 0) == 0 && parameter.value().dim() == 1)
+      parameter.value().zero_();
+  }
+  const Tensor a = torch::rand({1, 1, 32, 32, 32}), b = torch::rand({1, 1, 32, 32, 32});
+  const GvslOutput there = network->forward(a, b), back = network->forward(b, a);
+  EXPECT_GT(there.rotation.abs().max().item<double>(), 1e-3);
+  EXPECT_TRUE(torch::allclose(there.rotation, -back.rotation, 1e-3, 1e-5));
+  EXPECT_TRUE(torch::allclose(there.translation, -back.translation, 1e-3, 1e-5));
+  const Tensor identity = torch::eye(3, 4).unsqueeze(0);
+  EXPECT_TRUE(torch::allclose(network->forward(a, a).affine, identity, 0, 1e-5));
+}
+
 TEST(Network, RestoresItsStateAndNamesATensorThatDoesNotFit) {
   GvslNetwork source(TinyCard(Geometry::kCorrected)), target(TinyCard(Geometry::kCorrected));
   ASSERT_TRUE(target->LoadState(source->State()).ok());

@@ -17,6 +17,14 @@ StateDict ZerosLike(const StateDict& state) {
   return zeros;
 }
 
+// What a tensor's steps are multiplied by (OptimizationOptions::rate_by_fan_in).
+double RateFactor(const at::Tensor& parameter) {
+  constexpr double kInputs = 216;  // 8 channels of 27 taps: the narrowest convolution but the first
+  if (parameter.dim() != 5) return 1;
+  return std::min(1.0, kInputs * static_cast<double>(parameter.size(0)) /
+                           static_cast<double>(parameter.numel()));
+}
+
 }  // namespace
 
 double LearningRate(const OptimizationOptions& options, int64_t done) {
@@ -66,7 +74,8 @@ void Adam::Step(double rate) {
     mean.mul_(kBeta1).add_(gradient, 1 - kBeta1);
     square.mul_(kBeta2).addcmul_(gradient, gradient, 1 - kBeta2);
     const at::Tensor denominator = square.sqrt().div_(root_correction).add_(kEpsilon);
-    parameter.addcdiv_(mean, denominator, -step_size);
+    const double factor = options_.rate_by_fan_in ? RateFactor(parameter) : 1;
+    parameter.addcdiv_(mean, denominator, -step_size * factor);
   }
   if (average_.empty()) return;
   // The first averages would else be of the random beginning.

@@ -46,6 +46,22 @@ TEST(Adam, DecouplesItsDecayAsPyTorchsAdamW) {
   EXPECT_TRUE(torch::allclose(ours, theirs, 0, 1e-6));
 }
 
+TEST(Adam, StepsOfWideConvolutionsAreShorterWhereTheRateGoesByTheirInputs) {
+  const auto moved = [](std::vector<int64_t> shape, bool by_fan_in) {
+    OptimizationOptions options;
+    options.rate_by_fan_in = by_fan_in;
+    Tensor x = torch::zeros(shape).requires_grad_();
+    Adam adam({{"x", x}}, options);
+    x.sum().backward();
+    adam.Step(0.05);
+    return -x.detach().min().item<double>();  // Adam's first step is the rate
+  };
+  EXPECT_NEAR(moved({4, 64, 3, 3, 3}, true), 0.05 / 8, 1e-6);
+  EXPECT_NEAR(moved({4, 64, 3, 3, 3}, false), 0.05, 1e-6);
+  EXPECT_NEAR(moved({4, 1, 3, 3, 3}, true), 0.05, 1e-6) << "never longer";
+  EXPECT_NEAR(moved({3, 1728}, true), 0.05, 1e-6) << "convolutions alone";
+}
+
 TEST(Adam, GoesOnExactlyFromItsState) {
   OptimizationOptions options;
   options.ema_decay = 0.9;

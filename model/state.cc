@@ -62,6 +62,7 @@ std::string Listed(const std::vector<std::string>& names) {
 }  // namespace
 
 std::vector<TensorSpec> StateLayout(const std::array<int64_t, 5>& widths) {
+  const int64_t hidden = HeadWidth(widths[0]);
   std::vector<TensorSpec> layout;
   AddDoubleConv("unet.inc", 1, widths[0], layout);
   for (size_t i = 1; i < 5; ++i) {
@@ -73,11 +74,11 @@ std::vector<TensorSpec> StateLayout(const std::array<int64_t, 5>& widths) {
                   layout);
   }
   AddDoubleConv("f_conv", 2 * widths[4], widths[4] / 2, layout);
-  AddDoubleConv("sp_conv", 2 * widths[0], widths[0] / 2, layout);
-  AddLayer("res_conv.0", {widths[0] / 2, widths[0], 3, 3, 3}, layout);
-  AddLayer("res_conv.1", {widths[0] / 2}, layout);
-  AddLayer("res_conv.3", {1, widths[0] / 2, 1, 1, 1}, layout);
-  AddLayer("out_flow", {3, widths[0] / 2, 3, 3, 3}, layout);
+  AddDoubleConv("sp_conv", 2 * widths[0], hidden, layout);
+  AddLayer("res_conv.0", {hidden, widths[0], 3, 3, 3}, layout);
+  AddLayer("res_conv.1", {hidden}, layout);
+  AddLayer("res_conv.3", {1, hidden, 1, 1, 1}, layout);
+  AddLayer("out_flow", {3, hidden, 3, 3, 3}, layout);
   for (const auto& [name, count] :
        {std::pair{"fc_rot", int64_t{3}}, std::pair{"fc_scl", int64_t{3}},
         std::pair{"fc_trans", int64_t{3}}, std::pair{"fc_shear", int64_t{6}}}) {

@@ -46,6 +46,7 @@ struct OptimizationOptions {
   double weight_decay = 0;
   int64_t warmup_steps = 0;
   Schedule schedule = Schedule::kConstant;
+  bool rate_by_fan_in = false;  // a convolution's steps over its inputs / 216, where it has more
   double clip_norm = 0;         // 0: not at all
   double ema_decay = 0;         // 0: none
   bool half_precision = false;  // bf16 in the network; CUDA alone

@@ -80,6 +80,7 @@ OptimizationOptions OptimizationOf(const Spec::Optimization& from) {
   to.warmup_steps = from.warmup_steps();
   if (from.schedule() == Spec::Optimization::COSINE) to.schedule = Schedule::kCosine;
   if (from.schedule() == Spec::Optimization::POLYNOMIAL) to.schedule = Schedule::kPolynomial;
+  to.rate_by_fan_in = from.rate_by_fan_in();
   to.clip_norm = from.clip_norm();
   to.ema_decay = from.ema_decay();
   to.half_precision =
