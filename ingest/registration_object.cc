@@ -1,5 +1,8 @@
 #include "ingest/registration_object.h"
 
+#include <dcmtk/dcmdata/dcistrmf.h>
+#include <dcmtk/dcmdata/dcostrmb.h>
+
 #include <cmath>
 #include <cstdlib>
 #include <ctime>
@@ -50,25 +53,24 @@ absl::Status DescribeStudy(const std::string& fixed_file, DatasetBuilder& out) {
   }
   DcmDataset& from = *file.getDataset();
   // Type 1 or 2 in these modules: there, if empty.
-  constexpr std::pair<const DcmTagKey*, DcmEVR> kNeeded[] = {
-      {&DCM_PatientName, EVR_PN},
-      {&DCM_PatientID, EVR_LO},
-      {&DCM_PatientBirthDate, EVR_DA},
-      {&DCM_PatientSex, EVR_CS},
-      {&DCM_StudyInstanceUID, EVR_UI},
-      {&DCM_StudyDate, EVR_DA},
-      {&DCM_StudyTime, EVR_TM},
-      {&DCM_ReferringPhysicianName, EVR_PN},
-      {&DCM_StudyID, EVR_SH},
-      {&DCM_AccessionNumber, EVR_SH},
-      {&DCM_FrameOfReferenceUID, EVR_UI},
-      {&DCM_PositionReferenceIndicator, EVR_LO}};
-  for (const auto& [key, vr] : kNeeded) out.Copy(*key, vr, from);
-  constexpr std::pair<const DcmTagKey*, DcmEVR> kOptional[] = {{&DCM_SpecificCharacterSet, EVR_CS},
-                                                               {&DCM_IssuerOfPatientID, EVR_LO},
-                                                               {&DCM_StudyDescription, EVR_LO}};
-  for (const auto& [key, vr] : kOptional) {
-    if (from.tagExistsWithValue(*key)) out.Copy(*key, vr, from);
+  const std::pair<DcmTagKey, DcmEVR> needed[] = {{DCM_PatientName, EVR_PN},
+                                                 {DCM_PatientID, EVR_LO},
+                                                 {DCM_PatientBirthDate, EVR_DA},
+                                                 {DCM_PatientSex, EVR_CS},
+                                                 {DCM_StudyInstanceUID, EVR_UI},
+                                                 {DCM_StudyDate, EVR_DA},
+                                                 {DCM_StudyTime, EVR_TM},
+                                                 {DCM_ReferringPhysicianName, EVR_PN},
+                                                 {DCM_StudyID, EVR_SH},
+                                                 {DCM_AccessionNumber, EVR_SH},
+                                                 {DCM_FrameOfReferenceUID, EVR_UI},
+                                                 {DCM_PositionReferenceIndicator, EVR_LO}};
+  for (const auto& [key, vr] : needed) out.Copy(key, vr, from);
+  const std::pair<DcmTagKey, DcmEVR> optional[] = {{DCM_SpecificCharacterSet, EVR_CS},
+                                                   {DCM_IssuerOfPatientID, EVR_LO},
+                                                   {DCM_StudyDescription, EVR_LO}};
+  for (const auto& [key, vr] : optional) {
+    if (from.tagExistsWithValue(key)) out.Copy(key, vr, from);
   }
   return absl::OkStatus();
 }
