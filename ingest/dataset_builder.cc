@@ -89,8 +89,9 @@ absl::Status SaveDicomFile(DcmFileFormat* file, const std::string& path) {
   OutputFile output(path);
   if (!output.status().ok()) return output.status();
   errno = 0;
-  const OFCondition saved =
-      file->saveFile(OFFilename(output.aside().c_str()), EXS_LittleEndianExplicit);
+  // Sequences with their lengths, as DCMTK sends them.
+  const OFCondition saved = file->saveFile(OFFilename(output.aside().c_str()),
+                                           EXS_LittleEndianExplicit, EET_ExplicitLength);
   return saved.good() ? output.Commit() : output.Failed(errno);
 }
 

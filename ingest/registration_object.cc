@@ -43,7 +43,8 @@ bool IsRigid(const Mat3& matrix) {
   return Determinant(matrix) > 0;
 }
 
-// Patient and General Study modules, and the character set that they are in.
+// Patient, General Study and Frame of Reference modules, the character set that they are in, and of
+// which side of the body the images are.
 absl::Status DescribeStudy(const std::string& fixed_file, DatasetBuilder& out) {
   DcmFileFormat file;
   const OFCondition loaded = file.loadFile(OFFilename(fixed_file.c_str()));
@@ -64,7 +65,8 @@ absl::Status DescribeStudy(const std::string& fixed_file, DatasetBuilder& out) {
                                                  {DCM_StudyID, EVR_SH},
                                                  {DCM_AccessionNumber, EVR_SH},
                                                  {DCM_FrameOfReferenceUID, EVR_UI},
-                                                 {DCM_PositionReferenceIndicator, EVR_LO}};
+                                                 {DCM_PositionReferenceIndicator, EVR_LO},
+                                                 {DCM_Laterality, EVR_CS}};
   for (const auto& [key, vr] : needed) out.Copy(key, vr, from);
   const std::pair<DcmTagKey, DcmEVR> optional[] = {{DCM_SpecificCharacterSet, EVR_CS},
                                                    {DCM_IssuerOfPatientID, EVR_LO},
@@ -162,7 +164,7 @@ void PutRegistration(const RegisteredImages& images, const AffineMap& to_registe
   item.Text(DCM_FrameOfReferenceUID, EVR_UI, images.frame_of_reference_uid);
   ReferTo(images, DCM_ReferencedImageSequence, true, item);
   DatasetBuilder matrices = item.Item(DCM_MatrixRegistrationSequence);
-  matrices.Text(DCM_FrameOfReferenceTransformationComment, EVR_LT, comment);
+  matrices.Text(DCM_FrameOfReferenceTransformationComment, EVR_LO, comment);
   PutCode(method, matrices);
   PutMatrix(to_registered, matrices.Item(DCM_MatrixSequence));
 }
@@ -173,7 +175,7 @@ DatasetBuilder PutDeformable(const RegisteredImages& images, const Code& method,
   DatasetBuilder item = out.Item(DCM_DeformableRegistrationSequence);
   item.Text(DCM_SourceFrameOfReferenceUID, EVR_UI, images.frame_of_reference_uid);
   ReferTo(images, DCM_ReferencedImageSequence, true, item);
-  item.Text(DCM_FrameOfReferenceTransformationComment, EVR_LT, comment);
+  item.Text(DCM_FrameOfReferenceTransformationComment, EVR_LO, comment);
   PutCode(method, item);
   return item;
 }

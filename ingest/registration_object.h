@@ -33,7 +33,7 @@ struct RegistrationToWrite {
   std::string fixed_file;  // one of the fixed images: whose patient and study the object is of
   SpatialMap fixed_to_moving;
   std::string content_description;  // at most 64 bytes of ASCII, as all texts here
-  std::string comment;              // at most 1024 bytes: what made it, and what it is worth
+  std::string comment;              // which registration it is
   std::string software_version;
   int64_t create_time_s = 0;  // since 1970
 };

@@ -9,7 +9,6 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "client/client.h"
 #include "client/progress.h"
 #include "client/wire.h"
@@ -28,6 +27,8 @@ namespace gvsl {
 namespace {
 
 using nlohmann::json;
+
+constexpr size_t kMostLongStringBytes = 64;  // of VR LO (PS3.5 table 6.2-1)
 
 struct ResultsArguments {
   UploadArguments source;  // import.paths: where the DICOM files are
@@ -122,12 +123,6 @@ absl::StatusOr<SpatialMap> FixedToMoving(Client& client, const v1::Registration&
   return map;
 }
 
-std::string CommentOf(const v1::Registration& registration) {
-  const v1::RegistrationVerdict& verdict = registration.verdict();
-  return absl::StrFormat("GVSL %s, model %s: %s. For research.", registration.name(),
-                         registration.model().fingerprint(), verdict.reason());
-}
-
 void Report(const ResultsArguments& arguments, DcmFileFormat& file) {
   DcmDataset& dataset = *file.getDataset();
   const auto text = [&](const DcmTagKey& key) {
@@ -193,7 +188,7 @@ absl::Status SendResults(ResultsArguments arguments) {
   object.fixed_to_moving = *std::move(map);
   object.content_description = absl::StrCat(
       "Verdict ", v1::RegistrationVerdict::Quality_Name(verdict.quality()), "; for research");
-  object.comment = CommentOf(*registration);
+  object.comment = registration->name().substr(0, kMostLongStringBytes);
   object.software_version = GVSL_VERSION;
   object.create_time_s = registration->create_time().seconds();
   DcmFileFormat file;
