@@ -22,7 +22,6 @@
 #include "absl/strings/str_cat.h"
 #include "imaging/output_file.h"
 #include "imaging/sha256.h"
-#include "ingest/instance_index.h"
 
 namespace gvsl {
 namespace {
@@ -77,10 +76,6 @@ std::string KeyOf(const std::string& study, const std::string& series) {
 // How the name of an instance's file begins.
 std::string NameOf(const std::string& sop_instance_uid) {
   return Sha256Of(sop_instance_uid).substr(0, kNameDigits);
-}
-
-std::string NameInPath(const std::string& path) {
-  return fs::path(path).filename().string().substr(0, kNameDigits);
 }
 
 json ToJson(const SpoolState& state) {
@@ -151,41 +146,8 @@ absl::StatusOr<std::unique_ptr<Spool>> Spool::Open(const std::string& directory)
   }
   // Folders that a killed process had made, and not yet synced.
   if (syncfs(lock) != 0) return Failure("cannot sync", directory, errno);
-  if (absl::Status status = spool->OpenIndex(); !status.ok()) return status;
   return spool;
 }
-
-absl::Status Spool::OpenIndex() {
-  auto index = InstanceIndex::Open(directory_ + "/instances.sqlite3");
-  if (!index.ok()) return index.status();
-  index_ = *std::move(index);
-  const auto freshness = index_->freshness();
-  if (!freshness.ok() || *freshness == InstanceIndex::Freshness::kCurrent) {
-    return freshness.status();
-  }
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(directory_ + "/series", error)) {
-    const std::string key = entry.path().filename().string();
-    std::set<std::string> names;
-    for (const std::string& path : InstancesOf(key)) names.insert(NameInPath(path));
-    if (absl::Status status = index_->Add(key, names); !status.ok()) return status;
-  }
-  // Ledgers are synced to the index when they are written.
-  if (*freshness == InstanceIndex::Freshness::kEmpty) {
-    for (const auto& entry : fs::directory_iterator(directory_ + "/ledgers", error)) {
-      std::set<std::string> names;
-      for (const json& one : ReadJson(entry.path().string())) {
-        if (one.is_object()) names.insert(NameOf(one.value("sopInstanceUid", "")));
-      }
-      absl::Status status = index_->Add(entry.path().stem().string(), names);
-      if (!status.ok()) return status;
-    }
-  }
-  if (error) return Failure("cannot read the spool", directory_, error.value());
-  return index_->MarkCurrent();
-}
-
-Spool::Spool(std::string directory, int lock) : directory_(std::move(directory)), lock_(lock) {}
 
 Spool::~Spool() {
   if (lock_ >= 0) close(lock_);
@@ -199,14 +161,12 @@ absl::Status Spool::Keep(const std::string& incoming_path, int64_t content_offse
                          const std::string& study_instance_uid,
                          const std::string& series_instance_uid,
                          const std::string& sop_instance_uid) {
-  const std::string key = KeyOf(study_instance_uid, series_instance_uid);
-  const std::string instances = absl::StrCat(directory_, "/series/", key, "/instances");
+  const std::string instances = absl::StrCat(
+      directory_, "/series/", KeyOf(study_instance_uid, series_instance_uid), "/instances");
   const auto keep = [&]() -> absl::Status {
     absl::StatusOr<std::string> digest = DigestOfFile(incoming_path, content_offset);
     if (!digest.ok()) return digest.status();
     if (absl::Status status = Sync(incoming_path); !status.ok()) return status;
-    absl::Status indexed = index_->Add(key, {NameOf(sop_instance_uid)});
-    if (!indexed.ok()) return indexed;
     const std::string name = absl::StrCat(instances, "/", NameOf(sop_instance_uid), "-",
                                           digest->substr(0, kNameDigits), ".dcm");
     {
@@ -303,10 +263,9 @@ absl::Status Spool::SetState(const std::string& key, const SpoolState& state) {
 absl::Status Spool::SetLedger(const std::string& key, const Ledger& ledger) {
   const std::string path = absl::StrCat(directory_, "/ledgers/", key, ".json");
   json entries = json::array();
-  std::set<std::string> uids, names;
+  std::set<std::string> uids;
   for (const LedgerEntry& entry : ledger) {
     uids.insert(entry.sop_instance_uid);
-    names.insert(NameOf(entry.sop_instance_uid));
     entries.push_back({{"sopInstanceUid", entry.sop_instance_uid},
                        {"sopClassUid", entry.sop_class_uid},
                        {"verdict", VerdictName(entry.verdict)},
@@ -320,28 +279,21 @@ absl::Status Spool::SetLedger(const std::string& key, const Ledger& ledger) {
       }
     }
   }
-  // The series may leave the spool now, and then the ledgers alone are there to fill the index
-  // from.
-  if (absl::Status status = index_->Add(key, names); !status.ok()) return status;
-  if (absl::Status status = index_->Sync(); !status.ok()) return status;
   return WriteWholeFile(path, entries.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 absl::StatusOr<SafeInstances> Spool::Commit(const std::set<std::string>& sop_instance_uids) {
   std::map<std::string, std::string> uid_of_name;
-  std::set<std::string> names;
-  for (const std::string& uid : sop_instance_uids) {
-    uid_of_name[NameOf(uid)] = uid;
-    names.insert(NameOf(uid));
-  }
-  const absl::StatusOr<std::set<std::string>> keys = index_->Find(names);
-  if (!keys.ok()) return keys.status();
+  for (const std::string& uid : sop_instance_uids) uid_of_name[NameOf(uid)] = uid;
   SafeInstances safe;
-  for (const std::string& key : *keys) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory_ + "/series", error)) {
+    const std::string key = entry.path().filename().string();
     const auto in_series = [&] {
       SafeInstances found;
       for (const std::string& path : InstancesOf(key)) {
-        const auto wanted = uid_of_name.find(NameInPath(path));
+        const auto wanted =
+            uid_of_name.find(fs::path(path).filename().string().substr(0, kNameDigits));
         if (wanted != uid_of_name.end()) found[wanted->second].paths.push_back(path);
       }
       return found;
@@ -361,9 +313,10 @@ absl::StatusOr<SafeInstances> Spool::Commit(const std::set<std::string>& sop_ins
       paths.insert(paths.end(), instance.paths.begin(), instance.paths.end());
     }
   }
+  if (error) return Failure("cannot read the spool", directory_, error.value());
   if (safe.size() == sop_instance_uids.size()) return safe;
-  for (const std::string& key : *keys) {
-    for (const json& one : ReadJson(absl::StrCat(directory_, "/ledgers/", key, ".json"))) {
+  for (const auto& entry : fs::directory_iterator(directory_ + "/ledgers", error)) {
+    for (const json& one : ReadJson(entry.path().string())) {
       const std::string uid = one.is_object() ? one.value("sopInstanceUid", "") : "";
       if (sop_instance_uids.count(uid) != 0 && safe.count(uid) == 0 &&
           one.value("verdict", "") == VerdictName(Verdict::kUsed) &&
@@ -372,6 +325,7 @@ absl::StatusOr<SafeInstances> Spool::Commit(const std::set<std::string>& sop_ins
       }
     }
   }
+  if (error) return Failure("cannot read the spool", directory_, error.value());
   return safe;
 }
 

@@ -6,7 +6,6 @@
 //   DIR/series/KEY/committed  there once Storage Commitment was given for one of its instances
 //   DIR/ledgers/KEY.json      what became of each of its instances; stays when the series goes
 //   DIR/commitments/          reports of Storage Commitment that were not delivered yet
-//   DIR/instances.sqlite3     in which series to look for an instance; made anew if it is not there
 //
 // KEY is a hash of study and series UID. Everything that matters is in the file system, so that a
 // process killed at any point goes on where it was.
@@ -27,8 +26,6 @@
 #include "ingest/ledger.h"
 
 namespace gvsl {
-
-class InstanceIndex;
 
 // What became of a series.
 struct SpoolState {
@@ -92,8 +89,8 @@ class Spool {
 
   // Those of the instances that are safe: in the spool, synced, or in a volume that the server has
   // confirmed. Their series in the spool are committed from now on: these are not removed before
-  // each of their instances is in volumes wholly. Looks into the series that the index names,
-  // however many others there are. UNAVAILABLE or RESOURCE_EXHAUSTED where that cannot be read or
+  // each of their instances is in volumes wholly. Looks through all names in the spool, and through
+  // the ledgers for what is not there. UNAVAILABLE or RESOURCE_EXHAUSTED where that cannot be
   // written.
   absl::StatusOr<SafeInstances> Commit(const std::set<std::string>& sop_instance_uids);
   std::string CommitmentsFolder() const { return directory_ + "/commitments"; }
@@ -113,7 +110,7 @@ class Spool {
   bool Remove(const std::string& key, const std::string& digest);
 
  private:
-  Spool(std::string directory, int lock);
+  Spool(std::string directory, int lock) : directory_(std::move(directory)), lock_(lock) {}
   // A series as it was when its folders had these times of change, in nanoseconds.
   struct Seen {
     int64_t folder_time_ns = -1, instances_time_ns = -1;
@@ -123,12 +120,9 @@ class Spool {
   Spool(const Spool&) = delete;
   Spool& operator=(const Spool&) = delete;
   SpoolSeries Read(const std::string& key) const;
-  // Opens the index, and fills it with what it may lack.
-  absl::Status OpenIndex();
 
   const std::string directory_;
   const int lock_;
-  std::unique_ptr<InstanceIndex> index_;  // null for reading
   std::atomic<uint64_t> next_{0};
   // Instances come into series' folders, and whole folders go, one at a time.
   mutable std::mutex folders_;

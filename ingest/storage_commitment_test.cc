@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <sqlite3.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -102,42 +101,6 @@ TEST_F(StorageCommitmentTest, SliceOfWhichAPartIsInAVolumeIsNoneThatIs) {
           .ok());
   ASSERT_TRUE(spool_->Remove(series.key, series.digest));
   EXPECT_EQ(Ask({{kCt, "1.1.1"}}), (std::vector<int>{0x0112}));
-}
-
-// The index is filled again from what it is an index of.
-TEST_F(StorageCommitmentTest, WhatIsSafeIsFoundAlsoWhereTheIndexIsLost) {
-  Keep("1.1", "1.1.1");
-  Upload({{"1.1.1", Verdict::kUsed}});
-  const SpoolSeries series = TheSeries();
-  ASSERT_TRUE(spool_->Remove(series.key, series.digest));
-  Keep("1.2", "1.2.1");
-  const std::string index = folder_ / "spool/instances.sqlite3";
-  for (const char* damage : {"absent", "damaged"}) {
-    spool_.reset();
-    for (const char* part : {"", "-wal", "-shm"}) std::filesystem::remove(index + part);
-    if (std::string(damage) == "damaged") std::ofstream(index) << std::string(8192, 'x');
-    auto spool = Spool::Open(folder_ / "spool");
-    ASSERT_TRUE(spool.ok()) << spool.status();
-    spool_ = *std::move(spool);
-    EXPECT_EQ(Ask({{kCt, "1.1.1"}, {kCt, "1.2.1"}, {kCt, "1.2.2"}}),
-              (std::vector<int>{0, 0, 0x0112}))
-        << damage;
-  }
-}
-
-// After a loss of power the index may lack what came last; the spool's folders have it.
-TEST_F(StorageCommitmentTest, WhatIsInTheSpoolIsFoundAlsoAfterALossOfPower) {
-  Keep("1.1", "1.1.1");
-  spool_.reset();
-  sqlite3* database = nullptr;
-  ASSERT_EQ(sqlite3_open((folder_ / "spool/instances.sqlite3").c_str(), &database), SQLITE_OK);
-  sqlite3_exec(database, "DELETE FROM instances; UPDATE filled SET boot_id = 'another'", nullptr,
-               nullptr, nullptr);
-  sqlite3_close(database);
-  auto spool = Spool::Open(folder_ / "spool");
-  ASSERT_TRUE(spool.ok()) << spool.status();
-  spool_ = *std::move(spool);
-  EXPECT_EQ(Ask({{kCt, "1.1.1"}}), std::vector<int>{0});
 }
 
 // An instance that is in no volume would be gone with its series.
