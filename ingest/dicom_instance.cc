@@ -252,6 +252,7 @@ bool ReadHeader(DcmFileFormat& file, DicomInstance& instance) {
   instance.sop_instance_uid = TextOf(dataset, DCM_SOPInstanceUID);
   instance.series_instance_uid = TextOf(dataset, DCM_SeriesInstanceUID);
   instance.study_instance_uid = TextOf(dataset, DCM_StudyInstanceUID);
+  instance.frame_of_reference_uid = TextOf(dataset, DCM_FrameOfReferenceUID);
   instance.patient_id = TextOf(dataset, DCM_PatientID);
   instance.patient_id_issuer = TextOf(dataset, DCM_IssuerOfPatientID);
   instance.series_description = TextOf(dataset, DCM_SeriesDescription);

@@ -60,6 +60,7 @@ struct PixelFormat {
 struct DicomInstance {
   std::string path;
   std::string sop_class_uid, sop_instance_uid, series_instance_uid, study_instance_uid;
+  std::string frame_of_reference_uid;  // empty where the file has none
   std::string transfer_syntax_uid;
   std::string modality;  // by its class: CT, MR or PT
   // These identify a patient, or may: they never leave as they are.

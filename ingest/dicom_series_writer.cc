@@ -1,11 +1,6 @@
 #include "ingest/dicom_series_writer.h"
 
-#include <dcmtk/config/osconfig.h>
-// DCMTK wants its configuration first.
-#include <dcmtk/dcmdata/dctk.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -14,8 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "imaging/intensity.h"
-#include "imaging/output_file.h"
 #include "imaging/sha256.h"
+#include "ingest/dataset_builder.h"
 
 namespace gvsl {
 namespace {
@@ -77,45 +72,6 @@ absl::Status CheckOptions(const Volume& volume, const DicomSeriesOptions& option
   return absl::OkStatus();
 }
 
-// A dataset being filled; keeps the first failure. VRs are given, not looked up: what is written
-// does not depend on which dictionary is installed.
-class DatasetBuilder {
- public:
-  explicit DatasetBuilder(DcmDataset* dataset) : dataset_(dataset) {}
-
-  void Text(const DcmTagKey& key, DcmEVR vr, const std::string& value) {
-    Keep(key, dataset_->putAndInsertOFStringArray(DcmTag(key, vr), value.c_str()));
-  }
-  void Number(const DcmTagKey& key, int value) {
-    Keep(key, dataset_->putAndInsertUint16(DcmTag(key, EVR_US), static_cast<Uint16>(value)));
-  }
-  void Pixels(const std::vector<uint16_t>& pixels) {
-    Keep(DCM_PixelData,
-         dataset_->putAndInsertUint16Array(DcmTag(DCM_PixelData, EVR_OW), pixels.data(),
-                                           static_cast<unsigned long>(pixels.size())));
-  }
-  const absl::Status& status() const { return status_; }
-
- private:
-  void Keep(const DcmTagKey& key, const OFCondition& condition) {
-    if (condition.good() || !status_.ok()) return;
-    status_ = absl::InternalError(absl::StrCat("DICOM attribute ", key.toString().c_str(),
-                                               " could not be set: ", condition.text()));
-  }
-
-  DcmDataset* dataset_;
-  absl::Status status_;
-};
-
-std::string Join(const std::vector<double>& values) {
-  std::string text;
-  for (const double value : values) {
-    if (!text.empty()) text += '\\';
-    text += DecimalString(value);
-  }
-  return text;
-}
-
 // Everything but the position and the pixels of a slice: modules of the CT Image IOD (PS3.3, table
 // A.3-1), type 2 attributes empty where nothing is known.
 void DescribeSeries(const Volume& volume, const DicomSeriesOptions& options,
@@ -149,11 +105,11 @@ void DescribeSeries(const Volume& volume, const DicomSeriesOptions& options,
   out->Text(DCM_ImageType, EVR_CS, "ORIGINAL\\PRIMARY\\AXIAL");
   out->Text(DCM_AcquisitionNumber, EVR_IS, "1");
   // Pixel spacing: between rows first, then between columns (PS3.3, 10.7.1.3).
-  out->Text(DCM_PixelSpacing, EVR_DS, Join({grid.spacing_mm[1], grid.spacing_mm[0]}));
-  out->Text(DCM_ImageOrientationPatient, EVR_DS,
-            Join({d[0][0], d[1][0], d[2][0], d[0][1], d[1][1], d[2][1]}));
-  out->Text(DCM_SliceThickness, EVR_DS, Join({grid.spacing_mm[2]}));
-  out->Text(DCM_SpacingBetweenSlices, EVR_DS, Join({grid.spacing_mm[2]}));
+  out->Decimals(DCM_PixelSpacing, {grid.spacing_mm[1], grid.spacing_mm[0]});
+  out->Decimals(DCM_ImageOrientationPatient,
+                {d[0][0], d[1][0], d[2][0], d[0][1], d[1][1], d[2][1]});
+  out->Decimals(DCM_SliceThickness, {grid.spacing_mm[2]});
+  out->Decimals(DCM_SpacingBetweenSlices, {grid.spacing_mm[2]});
   // Image Pixel, CT Image
   out->Number(DCM_SamplesPerPixel, 1);
   out->Text(DCM_PhotometricInterpretation, EVR_CS, "MONOCHROME2");
@@ -190,15 +146,6 @@ bool RunsAgainstNormal(const Mat3& d) {
   const Vec3 normal = {d[1][0] * d[2][1] - d[2][0] * d[1][1], d[2][0] * d[0][1] - d[0][0] * d[2][1],
                        d[0][0] * d[1][1] - d[1][0] * d[0][1]};
   return normal[0] * d[0][2] + normal[1] * d[1][2] + normal[2] * d[2][2] < 0;
-}
-
-absl::Status Save(DcmFileFormat* image, const std::filesystem::path& path) {
-  OutputFile file(path.string());
-  if (!file.status().ok()) return file.status();
-  errno = 0;
-  const OFCondition saved =
-      image->saveFile(OFFilename(file.aside().c_str()), EXS_LittleEndianExplicit);
-  return saved.good() ? file.Commit() : file.Failed(errno);
 }
 
 }  // namespace
@@ -240,13 +187,7 @@ std::string DecimalString(double value) {
 absl::Status WriteDicomSeries(const Volume& volume, const DicomSeriesOptions& options,
                               const std::string& directory) {
   if (absl::Status status = CheckOptions(volume, options); !status.ok()) return status;
-  if (!dcmDataDict.isDictionaryLoaded()) {
-    // DCMTK would still write files, but with a meta header that no reader accepts.
-    return absl::FailedPreconditionError(
-        "DCMTK's data dictionary is not loaded; install dicom.dic (Debian: libdcmtk17) or correct "
-        "the "
-        "environment variable DCMDICTPATH");
-  }
+  if (absl::Status status = CheckDicomDictionary(); !status.ok()) return status;
   absl::StatusOr<PixelFormat> format = PixelFormatFor(volume);
   if (!format.ok()) return format.status();
   std::error_code error;
@@ -260,19 +201,20 @@ absl::Status WriteDicomSeries(const Volume& volume, const DicomSeriesOptions& op
   for (int64_t number = 1; number <= grid.size[2]; ++number) {
     const int64_t slice = backwards ? grid.size[2] - number : number - 1;
     DcmFileFormat file;
-    DatasetBuilder dataset(file.getDataset());
+    absl::Status filled;
+    DatasetBuilder dataset(file.getDataset(), &filled);
     DescribeSeries(volume, options, *format, &dataset);
     const Vec3 position = grid.IndexToPhysical({0, 0, static_cast<double>(slice)});
     dataset.Text(DCM_SOPInstanceUID, EVR_UI,
                  DerivedUid(options.uid_seed, absl::StrCat("instance ", number)));
     dataset.Text(DCM_InstanceNumber, EVR_IS, absl::StrCat(number));
-    dataset.Text(DCM_ImagePositionPatient, EVR_DS, Join({position[0], position[1], position[2]}));
+    dataset.Decimals(DCM_ImagePositionPatient, {position[0], position[1], position[2]});
     dataset.Pixels(StoredSlice(volume, slice, *format));
-    if (!dataset.status().ok()) return dataset.status();
+    if (!filled.ok()) return filled;
     char name[32];
     std::snprintf(name, sizeof(name), "IM%05d.dcm", static_cast<int>(number));
     const std::filesystem::path path = std::filesystem::path(directory) / name;
-    if (absl::Status status = Save(&file, path); !status.ok()) return status;
+    if (absl::Status status = SaveDicomFile(&file, path.string()); !status.ok()) return status;
   }
   return absl::OkStatus();
 }

@@ -1,12 +1,7 @@
 #include "ingest/fetch_command.h"
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
-#include <cerrno>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -17,6 +12,7 @@
 #include "ingest/dicom_fetch.h"
 #include "ingest/dicom_logging.h"
 #include "ingest/import_command.h"
+#include "ingest/private_folder.h"
 
 namespace gvsl {
 namespace {
@@ -29,36 +25,12 @@ struct FetchArguments {
   bool dry_run = false, json = false;
 };
 
-// A folder for its owner alone, gone with this object: what is fetched names patients.
-class PrivateFolder {
- public:
-  PrivateFolder()
-      : path_((std::filesystem::temp_directory_path() / "gvsl-ingest-XXXXXX").string()) {
-    if (mkdtemp(path_.data()) == nullptr) error_ = errno;
-  }
-  ~PrivateFolder() {
-    std::error_code ignored;
-    if (error_ == 0) std::filesystem::remove_all(path_, ignored);
-  }
-  PrivateFolder(const PrivateFolder&) = delete;
-  PrivateFolder& operator=(const PrivateFolder&) = delete;
-  absl::Status status() const {
-    if (error_ == 0) return absl::OkStatus();
-    return absl::UnavailableError(absl::StrCat("cannot make ", path_, ": ", std::strerror(error_)));
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-  int error_ = 0;
-};
-
 absl::Status Fetch(FetchArguments arguments) {
   SilenceDicomLog();
   const absl::StatusOr<DicomPeer> peer = ParseDicomPeer(arguments.peer);
   if (!peer.ok()) return peer.status();
   arguments.fetch.peer = *peer;
-  const PrivateFolder folder;
+  const PrivateFolder folder;  // what is fetched names patients
   if (!folder.status().ok()) return folder.status();
   absl::Status first;
   int64_t instances = 0;

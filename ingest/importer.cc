@@ -1,76 +1,9 @@
 #include "ingest/importer.h"
 
-#include <algorithm>
-#include <atomic>
-#include <filesystem>
-#include <mutex>
-#include <set>
-#include <system_error>
-
 #include "absl/strings/str_cat.h"
-#include "imaging/output_file.h"
-#include "imaging/parallel.h"
 
 namespace gvsl {
 namespace {
-
-namespace fs = std::filesystem;
-
-// Regular files below a path, each once; links to folders are not followed.
-void AddFiles(const std::string& path, std::set<std::string>& files, ImportReport& report) {
-  std::error_code error;
-  const auto failed = [&](const fs::path& where) {
-    report.paths.push_back(absl::NotFoundError(
-        absl::StrCat("cannot read ", ShownPath(where.string()), ": ", error.message())));
-  };
-  const fs::file_status status = fs::status(path, error);
-  if (fs::is_regular_file(status)) {
-    files.insert(path);
-    return;
-  }
-  // Folder by folder: one that cannot be read costs only itself.
-  std::vector<fs::path> folders = {path};
-  while (!folders.empty()) {
-    const fs::path folder = std::move(folders.back());
-    folders.pop_back();
-    fs::directory_iterator entry(folder, error);
-    if (error) {
-      failed(folder);
-      continue;
-    }
-    while (entry != fs::directory_iterator()) {
-      std::error_code ignored;
-      if (entry->is_directory(ignored) && !entry->is_symlink(ignored)) {
-        folders.push_back(entry->path());
-      } else if (entry->is_regular_file(ignored)) {
-        files.insert(entry->path().string());
-      }
-      entry.increment(error);
-      if (error) {
-        failed(folder);
-        break;
-      }
-    }
-  }
-}
-
-std::vector<DicomInstance> ReadAll(const std::vector<std::string>& files, int threads,
-                                   const ImportProgress& progress) {
-  std::vector<DicomInstance> instances(files.size());
-  std::mutex mutex;
-  int64_t done = 0;
-  std::atomic<size_t> next{0};
-  const int64_t total = static_cast<int64_t>(files.size());
-  // Files differ in size by thousands: each thread takes the next one when it is free.
-  ParallelFor(total, threads, [&](int64_t, int64_t) {
-    for (size_t i = next++; i < files.size(); i = next++) {
-      instances[i] = ReadDicomInstance(files[i]);
-      const std::lock_guard<std::mutex> lock(mutex);
-      if (progress) progress("reading", "files", ++done, total);
-    }
-  });
-  return instances;
-}
 
 // Uploads the volume and adds it to the series' result.
 void Take(const Series& series, SeriesVolume made, const ImportOptions& options,
@@ -158,12 +91,10 @@ ImportedSeries ImportSeries(const Series& series, const ImportOptions& options,
 }
 
 ImportReport Import(const ImportOptions& options, const Pseudonyms& pseudonyms, Client* client,
-                    const ImportProgress& progress) {
+                    const StepProgress& progress) {
   ImportReport report;
-  std::set<std::string> files;
-  for (const std::string& path : options.paths) AddFiles(path, files, report);
   const std::vector<Series> all =
-      GroupBySeries(ReadAll({files.begin(), files.end()}, options.series.threads, progress));
+      ReadDicomPaths(options.paths, options.series.threads, progress, &report.paths);
   absl::Status lost;
   for (const Series& series : all) {
     if (lost.ok()) {

@@ -2,13 +2,12 @@
 #ifndef GVSL_INGEST_IMPORTER_H_
 #define GVSL_INGEST_IMPORTER_H_
 
-#include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "client/client.h"
+#include "ingest/dicom_paths.h"
 #include "ingest/pseudonym.h"
 #include "ingest/series.h"
 #include "ingest/tag_rules.h"
@@ -46,10 +45,6 @@ struct ImportReport {
   std::vector<absl::Status> paths;  // that could not be looked through
 };
 
-// Told how far a step is: "reading" files, then "importing" series.
-using ImportProgress =
-    std::function<void(const char* step, const char* unit, int64_t done, int64_t total)>;
-
 // Converts one series and uploads its volumes. With `client` null nothing is sent. What the server
 // receives of an image is voxels, geometry, modality by its class, and as words: a display name "MR
 // 3f2a...", with the number of the volume where its series has several, and the tags patient-,
@@ -75,7 +70,7 @@ bool EndsUploads(const absl::Status& status);
 // Reads all files below options.paths in parallel and imports series by series. A failure that ends
 // uploads is the status of every series behind it.
 ImportReport Import(const ImportOptions& options, const Pseudonyms& pseudonyms, Client* client,
-                    const ImportProgress& progress);
+                    const StepProgress& progress);
 
 }  // namespace gvsl
 

@@ -6,6 +6,7 @@
 #include "ingest/fetch_command.h"
 #include "ingest/import_command.h"
 #include "ingest/phantom_command.h"
+#include "ingest/results_command.h"
 #include "ingest/serve_command.h"
 #include "ingest/status_command.h"
 
@@ -26,6 +27,7 @@ int main(int argc, char** argv) {
   gvsl::Action action;
   gvsl::AddImportCommand(&app, &action);
   gvsl::AddFetchCommand(&app, &action);
+  gvsl::AddResultsCommand(&app, &action);
   gvsl::AddServeCommand(&app, &action);
   gvsl::AddStatusCommand(&app, &action);
   gvsl::AddPhantomCommand(&app, &action);

@@ -4,7 +4,7 @@
 
 namespace gvsl {
 
-void AddUploadOptions(CLI::App* verb, UploadArguments* arguments) {
+void AddSeriesOptions(CLI::App* verb, UploadArguments* arguments) {
   arguments->key_file = DefaultKeyFile();
   verb->add_option("--server", arguments->client.server, "HOST:PORT of gvsld")
       ->envname("GVSL_SERVER")
@@ -12,16 +12,20 @@ void AddUploadOptions(CLI::App* verb, UploadArguments* arguments) {
   verb->add_option("--key_file", arguments->key_file,
                    "key of the pseudonyms, made if absent: keep it, and keep it secret")
       ->capture_default_str();
+  verb->add_flag("--split_at_gaps", arguments->import.series.split_at_gaps,
+                 "where slices are missing, make a volume of each side instead of refusing both");
+  verb->add_option("--threads", arguments->import.series.threads, "default 0: all cores")
+      ->check(CLI::Range(0, 1024));
+}
+
+void AddUploadOptions(CLI::App* verb, UploadArguments* arguments) {
+  AddSeriesOptions(verb, arguments);
   verb->add_option("--tag", arguments->import.tags,
                    "word to filter by, of every volume; may be given several times")
       ->take_all()
       ->allow_extra_args(false);  // the words after a tag are paths
   verb->add_option("--tag_rules", arguments->tag_rules_file,
                    "JSON file of further tags by AE title, modality, body part, description");
-  verb->add_flag("--split_at_gaps", arguments->import.series.split_at_gaps,
-                 "where slices are missing, make a volume of each side instead of refusing both");
-  verb->add_option("--threads", arguments->import.series.threads, "default 0: all cores")
-      ->check(CLI::Range(0, 1024));
 }
 
 void AddTlsOptions(CLI::App* verb, DicomTlsOptions* tls) {

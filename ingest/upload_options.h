@@ -1,5 +1,4 @@
-// Options that several verbs have: of uploads (where to, under which pseudonyms, with which tags)
-// and of TLS.
+// Options that several verbs have: of series and their server, of uploads, and of TLS.
 #ifndef GVSL_INGEST_UPLOAD_OPTIONS_H_
 #define GVSL_INGEST_UPLOAD_OPTIONS_H_
 
@@ -23,7 +22,10 @@ struct UploadArguments {
   std::string key_file, tag_rules_file;
 };
 
-// Adds --server, --key_file, --tag, --tag_rules, --split_at_gaps and --threads to a verb.
+// Adds --server, --key_file, --split_at_gaps and --threads to a verb.
+void AddSeriesOptions(CLI::App* verb, UploadArguments* arguments);
+
+// Those, --tag and --tag_rules.
 void AddUploadOptions(CLI::App* verb, UploadArguments* arguments);
 
 // Adds --tls_key, --tls_certificate and --tls_trusted to a verb that opens or takes associations.

@@ -2,17 +2,12 @@
 """A real archive, Orthanc, stores public series: it sends them to the receiver, and they are fetched from it. Both give
 the volumes that an import of the same files gives."""
 import json
-import os
-import shutil
-import subprocess
 import sys
 import unittest
-import urllib.request
 
-from ingest_service import IngestTest, free_port, require_programs, uids_of
+from ingest_service import ORTHANC, Archive, IngestTest, free_port, require_programs, uids_of
 from service import DATA, SKIPPED, until
 
-ORTHANC = shutil.which("Orthanc", path=os.environ.get("PATH", "") + ":/usr/sbin")
 require_programs("echoscu", "dcmdump")
 if not ORTHANC or not (DATA / "dicom").is_dir():
     print("skipped: needs Debian's orthanc and the public series (set GVSL_TEST_DATA)")
@@ -29,31 +24,11 @@ class IngestPeer(IngestTest):
         self.files = [file for case in CASES for file in sorted((DATA / "dicom" / case / "dicom").rglob("*"))
                       if file.is_file()]
         self.assertGreater(len(self.files), 90)
-        self.dicom_port, self.http_port = free_port(), free_port()
-        (self.folder / "orthanc.json").write_text(json.dumps({
-            "StorageDirectory": str(self.folder / "archive"), "IndexDirectory": str(self.folder / "archive"),
-            "HttpPort": self.http_port, "DicomPort": self.dicom_port, "DicomAet": "ORTHANC",
-            "AuthenticationEnabled": False, "Plugins": [], "DicomAlwaysAllowFind": True, "DicomAlwaysAllowGet": True,
-            "DicomModalities": {"gvsl": ["GVSL", "127.0.0.1", self.port]}}))
-        with open(self.folder / "orthanc.log", "w") as log:
-            self.archive = subprocess.Popen([ORTHANC, self.folder / "orthanc.json"], stdout=subprocess.DEVNULL,
-                                            stderr=log)
-        self.addCleanup(self.archive.wait)
-        self.addCleanup(self.archive.kill)
-        until(self.archive_answers, every=0.1)
+        self.archive = Archive(self.folder, {"gvsl": ["GVSL", "127.0.0.1", self.port]})
+        self.addCleanup(self.archive.close)
+        self.ask = self.archive.ask
         for file in self.files:
             self.ask("instances", file.read_bytes())
-
-    def archive_answers(self):
-        self.assertIsNone(self.archive.poll(), (self.folder / "orthanc.log").read_text())
-        try:
-            return self.ask("system")
-        except OSError:
-            return None
-
-    def ask(self, path, data=None):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/{path}", data) as answer:
-            return json.load(answer)
 
     def studies(self):
         return sorted(set(uids_of(self.files, "0020,000d").values()))
@@ -105,13 +80,13 @@ class IngestPeer(IngestTest):
         path = ask(instances)
         until(lambda: self.events("commitment_retry"))
         self.assertEqual(self.ask(path)["Status"], "Pending")
-        serve(self.dicom_port)
+        serve(self.archive.dicom_port)
         self.assertEqual(told(path), ("Success", {}))
         self.assertEqual(told(ask([["1.2.840.10008.5.1.4.1.1.4.1", some_uid], [some_class, "1.2.3"], *instances[1:]])),
                          ("Failure", {some_uid: 0x0119, "1.2.3": 0x0112}))
         self.assertTrue(all(one["committed"] for one in self.status()))
         # Those that are in volumes leave the spool, and can be committed to all the same.
-        serve(self.dicom_port, "--keep_seconds", "0")
+        serve(self.archive.dicom_port, "--keep_seconds", "0")
         in_volumes = {uid for uid, verdict in self.ledger().items() if verdict == "USED"}
         self.assertGreater(len(in_volumes), 90)
         until(lambda: len(self.status()) < series, every=0.1)
@@ -119,7 +94,7 @@ class IngestPeer(IngestTest):
 
     def test_studies_are_fetched_from_the_archive(self):
         studies = [word for study in self.studies() for word in ("--study", study)]
-        peer = f"ORTHANC@127.0.0.1:{self.dicom_port}"
+        peer = self.archive.peer
         done = self.ingest("fetch", "--peer", peer, *studies, "--json", "--key_file", self.key)
         fetched = json.loads(done.stdout)["series"]
         self.assertEqual(sum(len(series["instances"]) for series in fetched), len(self.files))

@@ -2,6 +2,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -10,8 +11,11 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.request
 
 from service import BIN, SKIPPED, Service, until
+
+ORTHANC = shutil.which("Orthanc", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
 
 def require_programs(*names):
@@ -109,6 +113,44 @@ class IngestTest(unittest.TestCase):
         """All ledgers' entries: verdicts by SOP Instance UID."""
         entries = [entry for path in self.spool.glob("ledgers/*.json") for entry in json.loads(path.read_text())]
         return {entry["sopInstanceUid"]: entry["verdict"] for entry in entries}
+
+
+class Archive:
+    """A real archive: Debian's Orthanc on free ports of loopback, with what it stores in a folder."""
+
+    def __init__(self, folder, modalities=None):
+        self.log = folder / "orthanc.log"
+        self.dicom_port, self.http_port = free_port(), free_port()
+        (folder / "orthanc.json").write_text(json.dumps({
+            "StorageDirectory": str(folder / "archive"), "IndexDirectory": str(folder / "archive"),
+            "HttpPort": self.http_port, "DicomPort": self.dicom_port, "DicomAet": "ORTHANC",
+            "AuthenticationEnabled": False, "Plugins": [], "DicomAlwaysAllowFind": True, "DicomAlwaysAllowGet": True,
+            "DicomModalities": modalities or {}}))
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([ORTHANC, folder / "orthanc.json"], stdout=subprocess.DEVNULL, stderr=log)
+        until(self.answers, every=0.1)
+
+    @property
+    def peer(self):
+        return f"ORTHANC@127.0.0.1:{self.dicom_port}"
+
+    def answers(self):
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return self.ask("system")
+        except OSError:
+            return None
+
+    def get(self, path, data=None):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/{path}", data) as answer:
+            return answer.read()
+
+    def ask(self, path, data=None):
+        return json.loads(self.get(path, data))
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
 
 
 def uids_of(files, tag="0008,0018"):
