@@ -57,7 +57,9 @@ class Network(nn.Module):
     def forward(self, a, b):
         dense_a, global_a = self.features(a)
         dense_b, global_b = self.features(b)
-        matrix = self.affine(self.pair(torch.cat([global_b, global_a], 1)).mean((2, 3, 4))).view(-1, 3, 4)
+        both_ways = torch.cat([torch.cat([global_b, global_a], 1), torch.cat([global_a, global_b], 1)])
+        there, back = self.pair(both_ways).mean((2, 3, 4)).chunk(2)
+        matrix = self.affine(10 * (there - back)).view(-1, 3, 4)
         grid = F.affine_grid(matrix, b.shape, align_corners=True)
         moved = F.grid_sample(dense_b, grid, align_corners=True)
         flow = self.flow(self.field(torch.cat([moved, dense_a], 1)))
