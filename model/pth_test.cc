@@ -116,7 +116,7 @@ TEST_F(PthTest, NamesEveryMissingUnexpectedAndMisshapenTensor) {
   EXPECT_EQ(ReasonOf(status), "MISMATCHED_TENSORS");
   for (const char* part :
        {"Missing (1): fc_rot.bias.", "Unexpected (1): segmentation.weight.",
-        "Misshapen (1): out_flow.weight is [3, 4, 1, 1, 1] where [3, 4, 3, 3, 3] is needed."}) {
+        "Misshapen (1): out_flow.weight is [3, 4, 1, 1, 1] where [3, 16, 3, 3, 3] is needed."}) {
     EXPECT_NE(Message(status).find(part), std::string::npos) << part << " in " << Message(status);
   }
 }
