@@ -47,8 +47,8 @@ class JobFolder {
   // The process that holds the lock: 0 for none, -1 for one that has no number here (another
   // machine's, or another container's). INTERNAL when it cannot be asked.
   absl::StatusOr<pid_t> LockHolder() const;
-  // Takes the task away, so that a process of an earlier server that has not taken the lock yet will
-  // find nothing to do. False when one holds the lock: it has the task. INTERNAL on failure.
+  // Takes the task away, so that a process of an earlier server that has not taken the lock yet
+  // will find nothing to do. False when one holds the lock: it has the task. INTERNAL on failure.
   absl::StatusOr<bool> Withdraw() const;
   // The last lines of the log, at most 1 KiB, without the names of the server's own folders.
   std::string LogTail() const;
