@@ -42,9 +42,9 @@ absl::StatusOr<std::array<int64_t, 5>> WidthsOf(const std::string& size);
 // The name of these widths; "custom" if they have none.
 std::string SizeOf(const std::array<int64_t, 5>& widths);
 
-// Hidden channels of the deformable and the restoring head of a network with so many dense channels:
-// half as many, as published, and never fewer than the published network's 16. With 4, the field of
-// `tiny` could not say what its features had learnt (docs/pretraining.md).
+// Hidden channels of the deformable and the restoring head of a network with so many dense
+// channels: half as many, as published, and never fewer than the published network's 16. With 4,
+// the field of `tiny` could not say what its features had learnt (docs/pretraining.md).
 int64_t HeadWidth(int64_t dense_channels);
 
 // OK if a network can be built and used by the card. INVALID_ARGUMENT names the field.
