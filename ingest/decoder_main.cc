@@ -1,6 +1,5 @@
-// gvsl-dicom-decoder: decodes compressed DICOM pixels for gvsl-ingest, which starts it. Its limits
-// are set before the first byte of a file is read.
-#include <signal.h>
+// gvsl-dicom-decoder: decodes compressed DICOM pixels for gvsl-ingest, which starts it.
+// Decoders are forked from it and inherit its limits.
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -16,8 +15,8 @@ bool Limit(int resource, rlim_t value) {
 }
 
 bool SetLimits() {
-  // Gone with its parent, no core files of patients' pixels, no new rights, no new files or bytes.
-  bool good = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+  // No core files of patients' pixels, no new rights, no new files or bytes.
+  bool good = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
   good = Limit(RLIMIT_CORE, 0) && good;
   good = Limit(RLIMIT_FSIZE, 0) && good;
   good = Limit(RLIMIT_NOFILE, 16) && good;
@@ -33,6 +32,6 @@ bool SetLimits() {
 int main() {
   if (!SetLimits()) return 1;
   gvsl::SilenceDicomLog();
-  gvsl::ServeDecoder(STDIN_FILENO);
+  gvsl::ServeDecoders(STDIN_FILENO);
   return 0;
 }

@@ -2,8 +2,12 @@
 #include "ingest/decoder_process.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "ingest/dicom_pixels.h"
 #include "ingest/series_testing.h"
@@ -37,11 +41,65 @@ TEST_F(DecoderProcessTest, AnswersWithAnErrorAndGoesOn) {
   EXPECT_TRUE(decoder.Frame(path_, 0, 64 * 64).ok());
 }
 
-TEST_F(DecoderProcessTest, DecoderThatDiesIsDataLossEachTime) {
+// The decoders that this process has running: grandchildren of it.
+std::vector<pid_t> RunningDecoders() {
+  std::map<pid_t, pid_t> parents;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "stat");
+    pid_t process = 0, parent = 0;
+    std::string name;
+    char state = 0;
+    if (file >> process >> name >> state >> parent && state != 'Z') parents[process] = parent;
+  }
+  std::vector<pid_t> decoders;
+  for (const auto& [process, parent] : parents) {
+    const auto above = parents.find(parent);
+    if (above != parents.end() && above->second == getpid()) decoders.push_back(process);
+  }
+  return decoders;
+}
+
+TEST_F(DecoderProcessTest, DecoderThatDiesIsDataLossAndTheNextOneGoesOn) {
+  DecoderProcess decoder;
+  ASSERT_TRUE(decoder.Frame(path_, 0, 64 * 64).ok());
+  const std::vector<pid_t> running = RunningDecoders();
+  ASSERT_EQ(running.size(), 1u);
+  kill(running[0], SIGKILL);
+  const absl::Status status = decoder.Frame(path_, 0, 64 * 64).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_TRUE(decoder.Frame(path_, 0, 64 * 64).ok());
+}
+
+TEST_F(DecoderProcessTest, EachDecoderIsAProcessOfItsOwnAndEndsWithItsOwner) {
+  {
+    DecoderProcess one, other;
+    ASSERT_TRUE(one.Frame(path_, 0, 64 * 64).ok());
+    ASSERT_TRUE(other.Frame(path_, 0, 64 * 64).ok());
+    EXPECT_EQ(RunningDecoders().size(), 2u);
+  }
+  while (!RunningDecoders().empty()) usleep(1000);
+}
+
+TEST_F(DecoderProcessTest, DecoderProgramThatWasKilledIsStartedAgain) {
+  DecoderProcess before;
+  ASSERT_TRUE(before.Frame(path_, 0, 64 * 64).ok());
+  std::ifstream stat("/proc/" + std::to_string(RunningDecoders().at(0)) + "/stat");
+  pid_t decoder = 0, program = 0;
+  std::string name, state;
+  stat >> decoder >> name >> state >> program;
+  kill(program, SIGKILL);
+  while (!RunningDecoders().empty()) usleep(1000);  // its decoders end with it
+
+  EXPECT_EQ(before.Frame(path_, 0, 64 * 64).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_TRUE(before.Frame(path_, 0, 64 * 64).ok());
+}
+
+TEST_F(DecoderProcessTest, ProgramThatIsNoDecoderIsNamed) {
   DecoderProcess decoder("/bin/false");
   for (int i = 0; i < 2; ++i) {
     const absl::Status status = decoder.Frame(path_, 0, 64 * 64).status();
-    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << status;
+    EXPECT_TRUE(Contains(status, "/bin/false")) << status;
   }
 }
 

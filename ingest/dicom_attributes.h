@@ -14,44 +14,49 @@
 
 namespace gvsl {
 
-// An attribute that is there, and of a length that can be meant. Values stay in the file until they
-// are asked for; a damaged length may promise 4 GiB, and DCMTK would make room for it.
-inline bool HasValue(DcmItem& item, const DcmTagKey& key, Uint32 max_bytes = 1 << 16) {
+// An attribute that is there, and of a length that can be meant, or null. Values stay in the file
+// until they are asked for; a damaged length may promise 4 GiB, and DCMTK would make room for it.
+inline DcmElement* Find(DcmItem& item, const DcmTagKey& key, Uint32 max_bytes = 1 << 16) {
   DcmElement* element = nullptr;
-  return item.findAndGetElement(key, element).good() && element->getLengthField() <= max_bytes;
+  return item.findAndGetElement(key, element).good() && element->getLengthField() <= max_bytes
+             ? element
+             : nullptr;
 }
 
 // All values, joined by backslashes; empty without the attribute.
 inline std::string TextOf(DcmItem& item, const DcmTagKey& key) {
+  DcmElement* const element = Find(item, key);
   OFString value;
-  if (!HasValue(item, key) || item.findAndGetOFStringArray(key, value).bad()) return "";
+  if (element == nullptr || element->getOFStringArray(value).bad()) return "";
   return std::string(value.c_str(), value.size());
 }
 
 // One value of a numeric attribute (DS, FD, FL); nothing if absent, unreadable or not finite.
 inline std::optional<double> NumberOf(DcmItem& item, const DcmTagKey& key, unsigned long at = 0) {
-  if (!HasValue(item, key)) return std::nullopt;
+  DcmElement* const element = Find(item, key);
+  if (element == nullptr) return std::nullopt;
   Float64 wide = 0;
-  if (item.findAndGetFloat64(key, wide, at).good()) {
+  if (element->getFloat64(wide, at).good()) {
     if (!std::isfinite(wide)) return std::nullopt;
     return wide;
   }
   Float32 narrow = 0;
-  if (item.findAndGetFloat32(key, narrow, at).good() && std::isfinite(narrow)) return narrow;
+  if (element->getFloat32(narrow, at).good() && std::isfinite(narrow)) return narrow;
   return std::nullopt;
 }
 
 // An integer of any VR (IS, US, SS, UL).
 inline std::optional<int32_t> IntegerOf(DcmItem& item, const DcmTagKey& key) {
-  if (!HasValue(item, key)) return std::nullopt;
+  DcmElement* const element = Find(item, key);
+  if (element == nullptr) return std::nullopt;
   Uint16 unsigned_short = 0;
   Sint16 signed_short = 0;
   Sint32 number = 0;
   Uint32 unsigned_number = 0;
-  if (item.findAndGetUint16(key, unsigned_short).good()) return unsigned_short;
-  if (item.findAndGetSint16(key, signed_short).good()) return signed_short;
-  if (item.findAndGetSint32(key, number).good()) return number;
-  if (item.findAndGetUint32(key, unsigned_number).good() && unsigned_number <= 0x7FFFFFFF) {
+  if (element->getUint16(unsigned_short).good()) return unsigned_short;
+  if (element->getSint16(signed_short).good()) return signed_short;
+  if (element->getSint32(number).good()) return number;
+  if (element->getUint32(unsigned_number).good() && unsigned_number <= 0x7FFFFFFF) {
     return static_cast<int32_t>(unsigned_number);
   }
   return std::nullopt;

@@ -1,8 +1,10 @@
 #include "ingest/dicom_instance.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -194,7 +196,36 @@ bool ReadClassicFrame(DcmItem& dataset, DicomInstance& instance) {
   return true;
 }
 
-bool ReadFrames(DcmItem& dataset, DicomInstance& instance) {
+// Where the value of native pixel data lies in its file; 0: not known. DCMTK does not tell, but the
+// value ends where what comes behind it begins, and its tag and length must stand before it.
+int64_t NativeOffset(DcmDataset& dataset, DcmElement& pixels, const std::string& path) {
+  const E_TransferSyntax syntax = dataset.getOriginalXfer();
+  const DcmXfer xfer(syntax);
+  if (xfer.getStreamCompression() != ESC_none || xfer.getByteOrder() != EBO_LittleEndian ||
+      xfer.getPixelDataByteOrder() != EBO_LittleEndian || gLocalByteOrder != EBO_LittleEndian) {
+    return 0;
+  }
+  const uint32_t length = pixels.getLength();
+  std::error_code error;
+  int64_t offset = static_cast<int64_t>(std::filesystem::file_size(path, error)) - length;
+  for (DcmObject* behind = dataset.nextInContainer(&pixels); behind != nullptr;
+       behind = dataset.nextInContainer(behind)) {
+    offset -= behind->calcElementLength(syntax, EET_ExplicitLength);
+  }
+  // Tag, then VR and two zeros where they are explicit, then the length.
+  std::array<char, 12> header{};
+  const int64_t size = xfer.isExplicitVR() ? 12 : 8;
+  const int file = offset > size && !error ? open(path.c_str(), O_RDONLY | O_CLOEXEC) : -1;
+  if (file < 0) return 0;
+  const bool whole = pread(file, header.data(), static_cast<size_t>(size), offset - size) == size;
+  close(file);
+  return whole && std::memcmp(header.data(), "\xE0\x7F\x10\x00", 4) == 0 &&
+                 std::memcmp(header.data() + size - 4, &length, 4) == 0
+             ? offset
+             : 0;
+}
+
+bool ReadFrames(DcmDataset& dataset, DicomInstance& instance) {
   const int frame_count = std::max(1, IntegerOf(dataset, DCM_NumberOfFrames).value_or(1));
   if (frame_count > kMaxFrames) {
     return Refuse(instance, Verdict::kUnsupportedPixels,
@@ -211,6 +242,7 @@ bool ReadFrames(DcmItem& dataset, DicomInstance& instance) {
           absl::StrCat("its pixel data has ", element == nullptr ? 0 : element->getLength(),
                        " bytes where ", expected, " belong"));
     }
+    instance.native_offset = NativeOffset(dataset, *element, instance.path);
   }
   if (IsEnhanced(instance.sop_class_uid)) {
     absl::Status status = ReadFunctionalGroups(dataset, frame_count, instance);

@@ -69,6 +69,9 @@ struct DicomInstance {
   int series_number = 0, instance_number = 0;
   int expected_instances = 0;  // of its series, by its own word; 0: it says none
   bool is_compressed = false;  // its pixels need a decoder
+  // Where the file has its native pixels, in bytes from its start, little endian; 0: not known,
+  // DCMTK finds them.
+  int64_t native_offset = 0;
   PixelFormat pixels;
   std::vector<DicomFrame> frames;  // empty unless the verdict is kUsed
   // kUsed here means: fit to be used.

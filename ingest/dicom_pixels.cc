@@ -132,6 +132,11 @@ DicomPixelFile::DicomPixelFile(DicomPixelFile&&) noexcept = default;
 DicomPixelFile& DicomPixelFile::operator=(DicomPixelFile&&) noexcept = default;
 DicomPixelFile::~DicomPixelFile() = default;
 
+void PrepareDicomPixels() {
+  RegisterCodecs();
+  dcmDataDict.isDictionaryLoaded();
+}
+
 absl::StatusOr<DicomPixelFile> DicomPixelFile::Open(const std::string& path) {
   RegisterCodecs();
   auto impl = std::make_unique<Impl>();

@@ -33,6 +33,9 @@ class DicomPixelFile {
   std::unique_ptr<Impl> impl_;
 };
 
+// What the first file would wait for: the dictionary and the codecs.
+void PrepareDicomPixels();
+
 }  // namespace gvsl
 
 #endif  // GVSL_INGEST_DICOM_PIXELS_H_

@@ -1,9 +1,40 @@
 #include "ingest/frame_reader.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 namespace gvsl {
+namespace {
+
+// A frame of native pixels, whose place is known.
+absl::StatusOr<std::vector<uint16_t>> ReadNative(const DicomInstance& instance, int frame,
+                                                 size_t count) {
+  std::vector<uint16_t> pixels(count);
+  const bool narrow = instance.pixels.bits_allocated == 8;
+  const size_t size = narrow ? count : count * sizeof(uint16_t);
+  // Bytes lie in the back half, from where they are spread.
+  auto* bytes = reinterpret_cast<uint8_t*>(pixels.data()) + (narrow ? count : 0);
+  const int file = open(instance.path.c_str(), O_RDONLY | O_CLOEXEC);
+  size_t done = 0;
+  while (file >= 0 && done < size) {
+    const auto at = static_cast<off_t>(instance.native_offset + static_cast<int64_t>(size) * frame +
+                                       static_cast<int64_t>(done));
+    const ssize_t got = pread(file, bytes + done, size - done, at);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    done += static_cast<size_t>(got);
+  }
+  if (file >= 0) close(file);
+  if (done < size) return absl::DataLossError("the file has changed meanwhile");
+  if (narrow) std::copy_n(bytes, count, pixels.data());
+  return pixels;
+}
+
+}  // namespace
 
 absl::Status FrameReader::Load(const DicomInstance& instance, int frame) {
   if (instance.path == pixels_path_ && frame == pixels_frame_) return absl::OkStatus();
@@ -12,6 +43,8 @@ absl::Status FrameReader::Load(const DicomInstance& instance, int frame) {
   absl::StatusOr<std::vector<uint16_t>> pixels;
   if (instance.is_compressed) {
     pixels = decoder_.Frame(instance.path, frame, count);
+  } else if (instance.native_offset > 0) {
+    pixels = ReadNative(instance, frame, count);
   } else {
     if (instance.path != file_path_) {
       file_.reset();

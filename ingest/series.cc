@@ -63,6 +63,17 @@ class Converter {
     return Sha256Of(pixels->data(), pixels->size() * sizeof(uint16_t));
   }
 
+  // What an instance shows, and where: of its frames, in order.
+  std::vector<std::pair<std::string, Vec3>> Digests(size_t index) {
+    std::vector<std::pair<std::string, Vec3>> digests;
+    for (size_t frame = 0; frame < instances_[index].frames.size(); ++frame) {
+      std::string digest = Digest({index, frame});
+      if (digest.empty()) digest = instances_[index].path;  // unreadable: like no other
+      digests.emplace_back(std::move(digest), instances_[index].frames[frame].position_mm);
+    }
+    return digests;
+  }
+
   // An instance that was there before, by its UID.
   bool IsCopy(size_t index) {
     const DicomInstance& instance = instances_[index];
@@ -70,12 +81,7 @@ class Converter {
     const auto [first, is_new] = by_uid_.emplace(instance.sop_instance_uid, index);
     if (is_new) return false;
     const DicomInstance& other = instances_[first->second];
-    bool same = instance.frames.size() == other.frames.size();
-    for (size_t frame = 0; same && frame < instance.frames.size(); ++frame) {
-      const std::string digest = Digest({index, frame});
-      same = !digest.empty() && digest == Digest({first->second, frame}) &&
-             instance.frames[frame].position_mm == other.frames[frame].position_mm;
-    }
+    const bool same = Digests(index) == Digests(first->second);
     Refuse({index, 0}, same ? Verdict::kDuplicate : Verdict::kConflict,
            absl::StrCat(same ? "a copy of " : "the same SOP Instance UID, but other content, as ",
                         other.path));

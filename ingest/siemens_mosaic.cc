@@ -80,7 +80,7 @@ absl::Status SplitMosaic(DcmItem& dataset, DicomInstance& instance) {
   const Uint8* csa = nullptr;
   unsigned long csa_size = 0;
   if (TextOf(dataset, kCsaCreator).rfind("SIEMENS CSA HEADER", 0) == 0 &&
-      HasValue(dataset, kCsaImageHeader, kMaxCsaBytes)) {
+      Find(dataset, kCsaImageHeader, kMaxCsaBytes) != nullptr) {
     dataset.findAndGetUint8Array(kCsaImageHeader, csa, &csa_size);
   }
   int count = IntegerOf(dataset, kImagesInMosaic).value_or(0);

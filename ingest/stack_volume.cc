@@ -1,6 +1,7 @@
 #include "ingest/stack_volume.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <limits>
@@ -106,22 +107,57 @@ class Builder {
     return options_.decoder_program.empty() ? FrameReader() : FrameReader(options_.decoder_program);
   }
 
-  // Calls take(index, value) for every pixel of a slice. False if it cannot be read.
-  template <typename Take>
-  bool ForEachValue(FrameReader& reader, size_t slice, const Take& take) {
+  // The stored pixels of a slice; noted where it cannot be read.
+  absl::StatusOr<std::vector<uint16_t>> Stored(FrameReader& reader, size_t slice) {
     const SliceRef& ref = stack_.slices[slice];
-    const DicomInstance& instance = instances_[ref.instance];
-    const DicomFrame& frame = Frame(ref);
-    const absl::StatusOr<std::vector<uint16_t>> stored = reader.Slice(instance, frame);
+    absl::StatusOr<std::vector<uint16_t>> stored =
+        reader.Slice(instances_[ref.instance], Frame(ref));
     if (!stored.ok()) {
       const std::lock_guard<std::mutex> lock(mutex_);
       failed_.push_back({slice, stored.status()});
+    }
+    return stored;
+  }
+
+  // As ForEachValue with Cast, in integers alone, of which the compiler makes vectors: what nearly
+  // every slice needs. False where slope, intercept or type are not whole; `fits` as in Cast.
+  template <typename T>
+  bool CopyWhole(const std::vector<uint16_t>& stored, size_t slice, T* out, bool& fits) {
+    const DicomFrame& frame = Frame(stack_.slices[slice]);
+    if (!std::is_integral_v<T> || !IsInteger(frame.slope) || !IsInteger(frame.intercept) ||
+        std::abs(frame.slope) * 65536 + std::abs(frame.intercept) > 1e9) {
       return false;
     }
-    const PixelFormat& format = instance.pixels;
+    const auto slope = static_cast<int32_t>(frame.slope);
+    const auto intercept = static_cast<int32_t>(frame.intercept);
+    const PixelFormat& format = instances_[stack_.slices[slice].instance].pixels;
+    const int shift = format.high_bit + 1 - format.bits_stored;
+    const int32_t mask = (1 << format.bits_stored) - 1;
+    const int32_t sign = format.is_signed ? 1 << (format.bits_stored - 1) : 0;
+    const auto [first, last] = format.padding.value_or(std::array<int32_t, 2>{1, 0});
+    int32_t padded = 0, cut = 0;
+    for (size_t i = 0; i < stored.size(); ++i) {
+      const int32_t value = (((stored[i] >> shift) & mask) ^ sign) - sign;  // PixelFormat::Value
+      const int32_t is_padding = value >= first && value <= last;
+      padded += is_padding;
+      int32_t scaled = slope * value + intercept;
+      if (is_ct_ && is_padding) scaled = static_cast<int32_t>(kAirHu);
+      out[i] = static_cast<T>(scaled);
+      cut |= scaled ^ static_cast<int32_t>(out[i]);
+    }
+    padding_voxels_ += padded;
+    if (cut != 0) fits = false;
+    return true;
+  }
+
+  // Calls take(index, value) for every pixel of a slice.
+  template <typename Take>
+  void ForEachValue(const std::vector<uint16_t>& stored, size_t slice, const Take& take) {
+    const DicomFrame& frame = Frame(stack_.slices[slice]);
+    const PixelFormat& format = instances_[stack_.slices[slice].instance].pixels;
     int64_t padded = 0;
-    for (size_t i = 0; i < stored->size(); ++i) {
-      const int32_t value = format.Value((*stored)[i]);
+    for (size_t i = 0; i < stored.size(); ++i) {
+      const int32_t value = format.Value(stored[i]);
       if (format.padding && value >= (*format.padding)[0] && value <= (*format.padding)[1]) {
         ++padded;
         if (is_ct_) {
@@ -132,7 +168,6 @@ class Builder {
       take(i, frame.slope * value + frame.intercept);
     }
     padding_voxels_ += padded;
-    return true;
   }
 
   bool stopped() const { return !fits_; }
@@ -144,8 +179,13 @@ class Builder {
     bool fits = true;
     for (int64_t z = begin; z < end && !stopped(); ++z) {
       T* out = volume.mutable_voxels<T>() + z * area;
-      ForEachValue(reader, static_cast<size_t>(z),
-                   [&](size_t i, double value) { out[i] = Cast<T>(value, fits); });
+      const auto slice = static_cast<size_t>(z);
+      const auto stored = Stored(reader, slice);
+      if (!stored.ok()) continue;
+      if (!CopyWhole(*stored, slice, out, fits)) {
+        ForEachValue(*stored, slice,
+                     [&](size_t i, double value) { out[i] = Cast<T>(value, fits); });
+      }
       if (!fits) fits_ = false;
     }
   }
@@ -159,15 +199,13 @@ class Builder {
   const std::vector<float>* Load(FrameReader& reader, size_t slice, Loaded (&loaded)[2]) {
     Loaded& place = loaded[slice % 2];  // neighbours never share one
     if (place.slice != slice) {
-      const PixelFormat& format = First().pixels;
+      place.slice = std::numeric_limits<size_t>::max();
+      const auto stored = Stored(reader, slice);
+      if (!stored.ok()) return nullptr;
       place.slice = slice;
-      place.values.resize(static_cast<size_t>(format.slice_columns) * format.slice_rows);
-      if (!ForEachValue(reader, slice, [&](size_t i, double value) {
-            place.values[i] = static_cast<float>(value);
-          })) {
-        place.slice = std::numeric_limits<size_t>::max();
-        return nullptr;
-      }
+      place.values.resize(stored->size());
+      ForEachValue(*stored, slice,
+                   [&](size_t i, double value) { place.values[i] = static_cast<float>(value); });
     }
     return &place.values;
   }
