@@ -1,6 +1,6 @@
 // gvsl_linear_probe_bench: what a network's frozen features tell of labels. One 1x1x1 convolution
-// and softmax on the decoder's finest levels, trained on labelled training volumes; its Dice on
-// validation volumes.
+// and softmax on a level of the decoder, or on all, trained on labelled training volumes; its Dice
+// on validation volumes, beside that of networks with random weights.
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -24,12 +24,12 @@ namespace {
 using torch::Tensor;
 
 constexpr char kUsage[] =
-    "usage: gvsl_linear_probe_bench MODEL.safetensors DATA [--levels N] [--volumes N] [--untrained "
-    "SEED]\n"
+    "usage: gvsl_linear_probe_bench MODEL.safetensors DATA [--volumes N] [--untrained N]\n"
     "  DATA         folder with volumes/hippocampus_mr\n"
-    "  --levels     finest levels of the decoder, 1 (the dense features alone) to 4 (default 2)\n"
     "  --volumes    labelled training volumes (default 20)\n"
-    "  --untrained  the model's network with seeded random weights instead of its own\n";
+    "  --untrained  networks of the same shape with random weights, seeds 1 to N (default 3)\n"
+    "Prints Markdown.\n";
+constexpr int kLevels = 4;  // of the decoder; the last gives the dense features
 
 [[noreturn]] void Fail(const std::string& message) {
   std::fprintf(stderr, "gvsl_linear_probe_bench: %s\n", message.c_str());
@@ -42,14 +42,15 @@ T Checked(absl::StatusOr<T> value) {
   return *std::move(value);
 }
 
-// One volume's voxels at the card's spacing.
-struct Case {
-  Tensor features;  // [N, C] float32
-  Tensor labels;    // [N] int64, of the nearest voxel
+// Volumes' voxels at the card's spacing.
+struct Voxels {
+  std::array<std::vector<Tensor>, kLevels>
+      features;                // of each volume [C, N] float32, coarsest first
+  std::vector<Tensor> labels;  // of each volume [N] int64, nearest voxel
 };
 
-Case ReadCase(const std::string& folder, int id, const gvsl::ModelCard& card, int64_t levels,
-              gvsl::GvslNetwork& network) {
+void Read(const std::string& folder, int id, const gvsl::ModelCard& card,
+          gvsl::GvslNetwork& network, Voxels& voxels) {
   char name[64];
   std::snprintf(name, sizeof(name), "/hippocampus_%03d.nii.gz", id);
   gvsl::Volume image = Checked(gvsl::ReadVolume(folder + "/images" + name));
@@ -66,25 +67,23 @@ Case ReadCase(const std::string& folder, int id, const gvsl::ModelCard& card, in
   }
   const Tensor input = torch::zeros({1, 1, size[2], size[1], size[0]});
   preprocessor.Box(begin, size, input.data_ptr<float>());
-  const gvsl::Volume moved =
-      Checked(gvsl::Resample(labels, grid, gvsl::Interpolation::kNearest, labels.type()));
-  Case result;
   const auto decoded = network->unet->Levels(input);
-  std::vector<Tensor> features;
-  for (auto level = decoded.end() - levels; level != decoded.end(); ++level) {
-    Tensor whole = at::upsample_trilinear3d(*level, input.sizes().slice(2), true)[0];
+  for (int level = 0; level < kLevels; ++level) {
+    Tensor whole = at::upsample_trilinear3d(decoded[decoded.size() - kLevels + level],
+                                            input.sizes().slice(2), true)[0];
     for (int axis = 0; axis < 3; ++axis) {
       whole = whole.narrow(3 - axis, -begin[axis], grid.size[axis]);
     }
-    features.push_back(whole.flatten(1));
+    voxels.features[level].push_back(whole.flatten(1));
   }
-  result.features = torch::cat(features).t().contiguous();
-  result.labels = torch::zeros({moved.voxel_count()}, torch::kLong);
+  const gvsl::Volume moved =
+      Checked(gvsl::Resample(labels, grid, gvsl::Interpolation::kNearest, labels.type()));
+  Tensor of_voxels = torch::zeros({moved.voxel_count()}, torch::kLong);
   gvsl::VisitVoxelType(moved.type(), [&](auto zero) {
     using T = decltype(zero);
-    std::copy_n(moved.voxels<T>(), moved.voxel_count(), result.labels.data_ptr<int64_t>());
+    std::copy_n(moved.voxels<T>(), moved.voxel_count(), of_voxels.data_ptr<int64_t>());
   });
-  return result;
+  voxels.labels.push_back(of_voxels);
 }
 
 double Dice(const Tensor& a, const Tensor& b, int64_t label) {
@@ -93,19 +92,107 @@ double Dice(const Tensor& a, const Tensor& b, int64_t label) {
   return 2 * both / std::max(1.0, x.sum().item<double>() + y.sum().item<double>());
 }
 
+// One linear rule for features [C, N].
+struct Probe {
+  Tensor mean, whitening;  // [C, 1], [C, C]
+  Tensor weight, bias;     // [3, C], [3, 1]
+  Tensor Logits(const Tensor& x) const { return weight.mm(whitening.mm(x - mean)) + bias; }
+};
+
+Probe Fit(const Tensor& features, const Tensor& labels) {
+  Probe probe;
+  // Whitened: what a linear rule can tell stays the same, and the fit of correlated features ends.
+  probe.mean = features.mean(1, true);
+  const Tensor centred = (features - probe.mean).to(torch::kDouble);
+  const auto [variances, axes] =
+      torch::linalg_eigh(centred.mm(centred.t()) / static_cast<double>(centred.size(1)));
+  probe.whitening = (axes / (variances + 1e-6 * variances.max()).sqrt()).t().to(torch::kFloat);
+  const Tensor x = probe.whitening.mm(features - probe.mean);
+  const torch::AutoGradMode with_grad(true);
+  probe.weight = torch::zeros({3, x.size(0)}).requires_grad_();
+  probe.bias = torch::zeros({3, 1}).requires_grad_();
+  torch::optim::Adam optimizer(std::vector<Tensor>{probe.weight, probe.bias},
+                               torch::optim::AdamOptions(0.05));
+  const Tensor target = torch::one_hot(labels, 3).to(torch::kFloat).t().contiguous();
+  // Most voxels are background: cross-entropy with all classes of equal weight leads in, soft
+  // Dice, which is what is measured, decides.
+  const Tensor balance =
+      target.sum(1, true).reciprocal() * (static_cast<double>(labels.numel()) / 3);
+  constexpr int kSteps = 400, kLeadIn = 200;
+  for (int step = 0; step < kSteps; ++step) {
+    const Tensor log_share = (probe.weight.mm(x) + probe.bias).log_softmax(0);
+    const Tensor share = log_share.exp();
+    const Tensor dice = 1 - 2 * (share * target).sum(1) / (share.sum(1) + target.sum(1));
+    Tensor loss = dice.slice(0, 1, 3).mean();
+    if (step < kLeadIn) {
+      const Tensor entropy = -(log_share * target * balance).mean();
+      loss = loss + (1 - static_cast<double>(step) / kLeadIn) * entropy;
+    }
+    optimizer.zero_grad();
+    loss.backward();
+    optimizer.step();
+  }
+  probe.weight = probe.weight.detach();
+  probe.bias = probe.bias.detach();
+  return probe;
+}
+
+// Mean Dice of the two labels over the volumes of `validation`, by a probe on the features of level
+// `first` and the `count` - 1 finer ones.
+std::array<double, 2> Score(const Voxels& training, const Voxels& validation, int first,
+                            int count) {
+  const auto features = [&](const Voxels& of, size_t volume) {
+    std::vector<Tensor> levels;
+    for (int level = first; level < first + count; ++level) {
+      levels.push_back(of.features[level][volume]);
+    }
+    return torch::cat(levels);
+  };
+  std::vector<Tensor> all;
+  for (size_t i = 0; i < training.labels.size(); ++i) all.push_back(features(training, i));
+  const Probe probe = Fit(torch::cat(all, 1), torch::cat(training.labels));
+  std::array<double, 2> dice{};
+  for (size_t i = 0; i < validation.labels.size(); ++i) {
+    const Tensor predicted = probe.Logits(features(validation, i)).argmax(0);
+    for (int64_t label : {1, 2}) {
+      dice[label - 1] += Dice(predicted, validation.labels[i], label) /
+                         static_cast<double>(validation.labels.size());
+    }
+  }
+  return dice;
+}
+
+// Levels alone, finest first, then all of them.
+constexpr int kRows = kLevels + 1;
+using Scores = std::array<std::array<double, 2>, kRows>;
+
+Scores ScoresOf(const gvsl::ModelCard& card, const gvsl::StateDict& state,
+                const std::string& folder, const std::vector<int>& training_ids,
+                const std::vector<int>& validation_ids) {
+  gvsl::GvslNetwork network(card);
+  if (!network->LoadState(state).ok()) Fail("the weights do not fit");
+  Voxels training, validation;
+  for (int id : training_ids) Read(folder, id, card, network, training);
+  for (int id : validation_ids) Read(folder, id, card, network, validation);
+  Scores scores{};
+  for (int row = 0; row < kLevels; ++row) {
+    scores[row] = Score(training, validation, kLevels - 1 - row, 1);
+  }
+  scores[kLevels] = Score(training, validation, 0, kLevels);
+  return scores;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   std::vector<std::string> places;
-  int64_t levels = 2, volumes = 20, untrained = -1;
+  int64_t volumes = 20, untrained = 3;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    if (word == "--levels" && i + 1 < argc) {
-      levels = std::clamp(std::atoll(argv[++i]), 1LL, 4LL);
-    } else if (word == "--volumes" && i + 1 < argc) {
+    if (word == "--volumes" && i + 1 < argc) {
       volumes = std::max(1LL, std::atoll(argv[++i]));
     } else if (word == "--untrained" && i + 1 < argc) {
-      untrained = std::atoll(argv[++i]);
+      untrained = std::max(1LL, std::atoll(argv[++i]));
     } else {
       places.push_back(word);
     }
@@ -115,12 +202,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   if (!gvsl::InitializeLibTorch({"cpu", 0}).ok()) return 1;
-  gvsl::LoadedModel model = Checked(gvsl::LoadModel(places[0]));
-  if (untrained >= 0) {
-    model.state = gvsl::InitialState(model.card.widths, static_cast<uint64_t>(untrained));
-  }
-  gvsl::GvslNetwork network(model.card);
-  if (!network->LoadState(model.state).ok()) Fail("the weights do not fit");
+  const gvsl::LoadedModel model = Checked(gvsl::LoadModel(places[0]));
   const torch::NoGradGuard no_grad;
   const std::string folder = places[1] + "/volumes/hippocampus_mr";
 
@@ -140,56 +222,37 @@ int main(int argc, char** argv) {
   if (static_cast<int64_t>(training.size()) > volumes) {
     training.resize(static_cast<size_t>(volumes));
   }
-  std::vector<Tensor> features, labels;
-  for (int id : training) {
-    Case c = ReadCase(folder, id, model.card, levels, network);
-    features.push_back(c.features);
-    labels.push_back(c.labels);
-  }
-  Tensor x = torch::cat(features);
-  const Tensor y = torch::cat(labels);
-  // Whitened: what a linear rule can tell stays the same, and the fit of correlated features ends.
-  const Tensor mean = x.mean(0);
-  const Tensor centred = (x - mean).to(torch::kDouble);
-  const auto [variances, axes] =
-      torch::linalg_eigh(centred.t().mm(centred) / static_cast<double>(centred.size(0)));
-  const Tensor whitening =
-      (axes / (variances + 1e-6 * variances.max()).sqrt()).to(torch::kFloat).contiguous();
-  x = (x - mean).mm(whitening);
-  torch::manual_seed(0);
-  torch::nn::Linear probe(x.size(1), 3);
-  {
-    const torch::AutoGradMode with_grad(true);
-    torch::optim::Adam optimizer(probe->parameters(), torch::optim::AdamOptions(0.05));
-    const Tensor target = torch::one_hot(y, 3).to(torch::kFloat);
-    // Most voxels are background: cross-entropy with all classes of equal weight leads in, soft
-    // Dice, which is what is measured, decides.
-    const Tensor balance = target.sum(0).reciprocal() * (static_cast<double>(y.numel()) / 3);
-    const auto balanced = torch::nn::functional::CrossEntropyFuncOptions().weight(balance);
-    constexpr int kSteps = 400, kLeadIn = 200;
-    for (int step = 0; step < kSteps; ++step) {
-      const Tensor logits = probe->forward(x);
-      const Tensor share = logits.softmax(1);
-      const Tensor dice = 1 - (2 * (share * target).sum(0) / (share.sum(0) + target.sum(0)));
-      Tensor loss = dice.slice(0, 1, 3).mean();
-      if (step < kLeadIn) {
-        loss = loss + (1 - static_cast<double>(step) / kLeadIn) *
-                          torch::nn::functional::cross_entropy(logits, y, balanced);
+  const Scores trained = ScoresOf(model.card, model.state, folder, training, validation);
+  Scores random{};
+  double low = 1, high = 0;  // of one random network's mean over both labels, all levels
+  for (int64_t seed = 1; seed <= untrained; ++seed) {
+    const Scores scores =
+        ScoresOf(model.card, gvsl::InitialState(model.card.widths, static_cast<uint64_t>(seed)),
+                 folder, training, validation);
+    for (int row = 0; row < kRows; ++row) {
+      for (int label = 0; label < 2; ++label) {
+        random[row][label] += scores[row][label] / static_cast<double>(untrained);
       }
-      optimizer.zero_grad();
-      loss.backward();
-      optimizer.step();
     }
+    const double mean = (scores[kLevels][0] + scores[kLevels][1]) / 2;
+    low = std::min(low, mean);
+    high = std::max(high, mean);
   }
-  std::array<double, 2> dice{};
-  for (int id : validation) {
-    const Case c = ReadCase(folder, id, model.card, levels, network);
-    const Tensor predicted = probe->forward((c.features - mean).mm(whitening)).argmax(1);
-    for (int64_t label : {1, 2}) {
-      dice[label - 1] += Dice(predicted, c.labels, label) / static_cast<double>(validation.size());
-    }
+  std::printf("| features | channels | trained, label 1 | label 2 | random, label 1 | label 2 |\n");
+  std::printf("|---|---|---|---|---|---|\n");
+  int64_t all = 0;
+  for (int row = 0; row < kRows; ++row) {
+    const int64_t channels = row < kLevels ? model.card.widths[row] : all;
+    all += channels;
+    const std::string name = row == 0 ? "dense"
+                             : row == kLevels
+                                 ? "all of these"
+                                 : "1/" + std::to_string(1 << row) + " of the resolution";
+    std::printf("| %s | %lld | %.3f | %.3f | %.3f | %.3f |\n", name.c_str(),
+                static_cast<long long>(channels), trained[row][0], trained[row][1], random[row][0],
+                random[row][1]);
   }
-  std::printf("| %s | %lld channels | %.3f | %.3f |\n", untrained >= 0 ? "random" : "trained",
-              static_cast<long long>(x.size(1)), dice[0], dice[1]);
+  std::printf("\nAll levels, mean of both labels, each of %lld random networks: %.3f to %.3f\n",
+              static_cast<long long>(untrained), low, high);
   return 0;
 }

@@ -147,9 +147,11 @@ absl::StatusOr<ModelCard> CardOf(MetadataStore& metadata, Spec::Network& network
     for (int i = 0; i < stored.widths_size() && i < 5; ++i) card->widths[i] = stored.widths(i);
     return card;
   }
-  if (network.size().empty()) network.set_size("base");
-  auto widths = WidthsOf(network.size());
-  if (!widths.ok()) violations.Add("network.size", "base, small or tiny");
+  const auto& given = network.card().widths();
+  if (network.size().empty()) network.set_size(given.empty() ? "base" : "custom");
+  const bool custom = network.size() == "custom";
+  auto widths = WidthsOf(custom ? "base" : network.size());
+  if (!widths.ok()) violations.Add("network.size", "base, small, tiny, or custom with card.widths");
   if (!network.card().geometry().empty() && network.card().geometry() != "corrected")
     violations.Add("network.card.geometry", "new training is `corrected`");
   auto card = CardFromProto(network.card(), Geometry::kCorrected);
@@ -162,15 +164,24 @@ absl::StatusOr<ModelCard> CardOf(MetadataStore& metadata, Spec::Network& network
     }
     return ModelCard();
   }
-  if (widths.ok()) {
-    const auto& given = network.card().widths();
-    if (!given.empty() && !std::equal(given.begin(), given.end(), widths->begin(), widths->end()))
-      violations.Add("network.card.widths",
-                     absl::StrCat("network.size says them: ", network.size(), " has ",
-                                  absl::StrJoin(*widths, ", "), "; leave them unset"));
-    card->size = network.size();
-    card->widths = *widths;
+  if (!widths.ok()) return card;
+  if (custom && given.size() != static_cast<int>(widths->size())) {
+    violations.Add("network.card.widths", "a custom network needs the channels of its five levels");
+  } else if (custom) {
+    std::copy(given.begin(), given.end(), widths->begin());
+  } else if (!given.empty() &&
+             !std::equal(given.begin(), given.end(), widths->begin(), widths->end())) {
+    violations.Add("network.card.widths",
+                   absl::StrCat("network.size says them: ", network.size(), " has ",
+                                absl::StrJoin(*widths, ", "), "; leave one of the two unset"));
   }
+  card->widths = *widths;
+  card->size = SizeOf(card->widths);
+  if (absl::Status status = ValidateCard(*card); !status.ok()) {
+    violations.Add("network.card.widths", std::string(status.message()));
+    return ModelCard();
+  }
+  network.set_size(card->size);
   return card;
 }
 

@@ -314,6 +314,29 @@ TEST_F(JobSpecTest, TheDigestIsOfContentsAndRolesNotOfNamesAndOrder) {
   EXPECT_NE(Resolve()->data.sha256, digest);
 }
 
+TEST_F(JobSpecTest, ANetworkMayHaveWidthsOfItsOwn) {
+  v1::ModelCard& card = *spec().mutable_network()->mutable_card();
+  for (int width : {16, 16, 32, 64, 128}) card.add_widths(width);
+  const auto resolved = Resolve();
+  ASSERT_TRUE(resolved.ok()) << resolved.status();
+  EXPECT_EQ(resolved->spec.network().size(), "custom");
+  EXPECT_EQ(resolved->card.size, "custom");
+  EXPECT_EQ(resolved->card.widths, (std::array<int64_t, 5>{16, 16, 32, 64, 128}));
+  spec() = resolved->spec;  // what was completed can be submitted
+  EXPECT_TRUE(Resolve().ok());
+
+  spec().mutable_network()->set_size("tiny");
+  EXPECT_EQ(Wrong(), Fields{"job.spec.network.card.widths"});
+  spec().mutable_network()->clear_size();
+  card.set_widths(0, 8);  // those of a size
+  EXPECT_EQ(Resolve()->spec.network().size(), "tiny");
+  card.set_widths(0, 12);  // no multiple of 8
+  EXPECT_EQ(Wrong(), Fields{"job.spec.network.card.widths"});
+  spec().mutable_network()->set_size("custom");
+  card.clear_widths();
+  EXPECT_EQ(Wrong(), Fields{"job.spec.network.card.widths"});
+}
+
 TEST_F(JobSpecTest, AnInitialModelBringsItsCardAndItsOwnName) {
   const std::string model = AddModel({16, 8, 8, 8, 8}, 96);
   spec().mutable_network()->set_initial_model("models/default");

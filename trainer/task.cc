@@ -113,11 +113,16 @@ absl::StatusOr<ModelCard> CardOf(const v1::TrainingTask& task) {
     return info->card;
   }
   auto card = CardFromProto(network.card(), Geometry::kCorrected);
-  if (!card.ok() || network.size().empty()) return card;
-  auto widths = WidthsOf(network.size());
-  if (!widths.ok()) return widths.status();
-  card->size = network.size();
-  card->widths = *widths;
+  if (!card.ok()) return card;
+  const auto& given = network.card().widths();
+  if (given.size() == static_cast<int>(card->widths.size())) {
+    std::copy(given.begin(), given.end(), card->widths.begin());
+  } else if (!network.size().empty()) {
+    auto widths = WidthsOf(network.size());
+    if (!widths.ok()) return widths.status();
+    card->widths = *widths;
+  }
+  card->size = SizeOf(card->widths);
   return card;
 }
 
