@@ -1,5 +1,6 @@
 // gvsl-dicom-decoder: decodes compressed DICOM pixels for gvsl-ingest, which starts it.
 // Decoders are forked from it and inherit its limits.
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -31,6 +32,9 @@ bool SetLimits() {
 
 int main() {
   if (!SetLimits()) return 1;
+  // They may be meant for a whole group of processes, of which gvsl-ingest then ends its work first:
+  // a decoder that died of one would cost a slice. It ends with its socket.
+  for (int signal_number : {SIGTERM, SIGINT, SIGHUP}) signal(signal_number, SIG_IGN);
   gvsl::SilenceDicomLog();
   gvsl::ServeDecoders(STDIN_FILENO);
   return 0;

@@ -70,6 +70,16 @@ TEST_F(DecoderProcessTest, DecoderThatDiesIsDataLossAndTheNextOneGoesOn) {
   EXPECT_TRUE(decoder.Frame(path_, 0, 64 * 64).ok());
 }
 
+// systemd and a terminal send their signals to all processes of a service.
+TEST_F(DecoderProcessTest, DecoderOutlivesTheSignalsThatTellItsOwnerToFinish) {
+  DecoderProcess decoder;
+  ASSERT_TRUE(decoder.Frame(path_, 0, 64 * 64).ok());
+  const std::vector<pid_t> running = RunningDecoders();
+  ASSERT_EQ(running.size(), 1u);
+  for (int signal_number : {SIGTERM, SIGINT, SIGHUP}) kill(running[0], signal_number);
+  EXPECT_TRUE(decoder.Frame(path_, 0, 64 * 64).ok());
+}
+
 TEST_F(DecoderProcessTest, EachDecoderIsAProcessOfItsOwnAndEndsWithItsOwner) {
   {
     DecoderProcess one, other;

@@ -135,7 +135,8 @@ class Builder {
     const int32_t mask = (1 << format.bits_stored) - 1;
     const int32_t sign = format.is_signed ? 1 << (format.bits_stored - 1) : 0;
     const auto [first, last] = format.padding.value_or(std::array<int32_t, 2>{1, 0});
-    int32_t padded = 0, cut = 0;
+    int64_t padded = 0;
+    int32_t cut = 0;
     for (size_t i = 0; i < stored.size(); ++i) {
       const int32_t value = (((stored[i] >> shift) & mask) ^ sign) - sign;  // PixelFormat::Value
       const int32_t is_padding = value >= first && value <= last;
