@@ -32,8 +32,8 @@ bool SetLimits() {
 
 int main() {
   if (!SetLimits()) return 1;
-  // They may be meant for a whole group of processes, of which gvsl-ingest then ends its work first:
-  // a decoder that died of one would cost a slice. It ends with its socket.
+  // They may be meant for a whole group of processes, of which gvsl-ingest then ends its work
+  // first: a decoder that died of one would cost a slice. It ends with its socket.
   for (int signal_number : {SIGTERM, SIGINT, SIGHUP}) signal(signal_number, SIG_IGN);
   gvsl::SilenceDicomLog();
   gvsl::ServeDecoders(STDIN_FILENO);
