@@ -156,6 +156,15 @@ class Results(unittest.TestCase):
                          [(image.SOPClassUID, image.SOPInstanceUID)
                           for image in sorted(read(folder), key=lambda image: image.ImagePositionPatient[2])])
 
+    def test_compressed_copies_are_the_same_images(self):
+        compressed = self.folder / "compressed"
+        compressed.mkdir()
+        for path in self.moving.glob("*.dcm"):
+            subprocess.run(["dcmcjpls", path, compressed / path.name], check=True)  # lossless: the same instances
+        objects = [pydicom.dcmread(self.written(self.bent, moving)) for moving in (self.moving, compressed)]
+        # Which is a hash of all that the object says.
+        self.assertEqual(objects[0].SOPInstanceUID, objects[1].SOPInstanceUID)
+
     def test_a_deformable_registration_takes_points_of_the_fixed_images_to_the_moving_ones(self):
         made = pydicom.dcmread(self.written(self.bent))
         self.assertEqual(made.SOPClassUID, DEFORMABLE)
