@@ -137,6 +137,8 @@ class DecoderProgram {
         // The program waits for its children in the next Fork, not before: the number is still its.
         const int process = pidfd_open(decoder, 0);
         if (process >= 0) return process;
+        return absl::InternalError(
+            absl::StrCat("cannot hold on to a decoder (pidfd_open): ", std::strerror(errno)));
       }
       Stop();
     }

@@ -315,8 +315,9 @@ TEST_F(JobSpecTest, TheDigestIsOfContentsAndRolesNotOfNamesAndOrder) {
 }
 
 TEST_F(JobSpecTest, ANetworkMayHaveWidthsOfItsOwn) {
-  v1::ModelCard& card = *spec().mutable_network()->mutable_card();
-  for (int width : {16, 16, 32, 64, 128}) card.add_widths(width);
+  for (int width : {16, 16, 32, 64, 128}) {
+    spec().mutable_network()->mutable_card()->add_widths(width);
+  }
   const auto resolved = Resolve();
   ASSERT_TRUE(resolved.ok()) << resolved.status();
   EXPECT_EQ(resolved->spec.network().size(), "custom");
@@ -325,6 +326,7 @@ TEST_F(JobSpecTest, ANetworkMayHaveWidthsOfItsOwn) {
   spec() = resolved->spec;  // what was completed can be submitted
   EXPECT_TRUE(Resolve().ok());
 
+  v1::ModelCard& card = *spec().mutable_network()->mutable_card();
   spec().mutable_network()->set_size("tiny");
   EXPECT_EQ(Wrong(), Fields{"job.spec.network.card.widths"});
   spec().mutable_network()->clear_size();
