@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The peer of gvsl_training_bench: one GVSL step as a researcher writes it in plain PyTorch, NumPy and SciPy.
 
-usage: training_bench.py SIZE BASE_WIDTH REPEAT THREADS
+usage: training_bench.py SIZE BASE_WIDTH REPEAT THREADS [cpu|cuda [half]]
 
 Same network, crop, batch of two pairs and losses; torch's own defaults. Augmentation on the host: rotation, scale
 and a Gaussian-smoothed elastic field through scipy.ndimage.map_coordinates, local shuffling block by block, a Bezier
@@ -69,7 +69,7 @@ class Network(nn.Module):
 
 
 def ncc_loss(a, b):
-    window = torch.ones(1, 1, 9, 9, 9)
+    window = torch.ones(1, 1, 9, 9, 9, device=a.device)
     count = window.numel()
 
     def total(x):
@@ -138,9 +138,16 @@ def main():
     noise = np.random.default_rng(1)
     a, b = noise.random((2, 2, size, size, size), dtype=np.float32)
 
+    device = sys.argv[5] if len(sys.argv) > 5 else "cpu"
+    half = len(sys.argv) > 6 and sys.argv[6] == "half"
+
     def clock(work):
+        if device == "cuda":
+            torch.cuda.synchronize()
         start = time.perf_counter()
         result = work()
+        if device == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - start, result
 
     timed = [clock(lambda: augment(a, b, noise)) for _ in range(repeat)]
@@ -148,13 +155,15 @@ def main():
     images = timed[-1][1]
     stepping = whole = writing = 0.0
     if base > 0:
-        network = Network(base)
+        network = Network(base).to(device)
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
 
         def step(images):
-            fixed, distorted, moving = images
+            fixed, distorted, moving = (image.to(device) for image in images)
             optimizer.zero_grad()
-            warped, flow, restored = network(distorted, moving)
+            with torch.autocast("cuda" if device == "cuda" else "cpu", torch.bfloat16, enabled=half):
+                warped, flow, restored = network(distorted, moving)
+            warped, flow, restored = warped.float(), flow.float(), restored.float()
             (ncc_loss(warped, fixed) + smoothness(flow) + F.mse_loss(restored, fixed)).backward()
             optimizer.step()
 

@@ -10,7 +10,30 @@ if(TORCH_CXX_FLAGS MATCHES "_GLIBCXX_USE_CXX11_ABI=0")
 endif()
 add_library(gvsl_torch INTERFACE)
 target_include_directories(gvsl_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
-target_link_libraries(gvsl_torch INTERFACE ${TORCH_LIBRARIES})
+# The C++ library first: the LibTorch of a Python installation exports functions of std::filesystem that do not
+# work (remove_all calls address 0 in 2.11).
+target_link_libraries(gvsl_torch INTERFACE stdc++ ${TORCH_LIBRARIES})
+
+# What sums over the ranks of a job: Gloo on the CPU; NCCL on CUDA, whose header lies beside LibTorch in a Python
+# installation. A Python installation has no headers of Gloo.
+add_library(gvsl_collectives INTERFACE)
+find_path(GLOO_INCLUDE_DIR gloo/algorithm.h)
+if(GLOO_INCLUDE_DIR)
+  target_include_directories(gvsl_collectives SYSTEM INTERFACE ${GLOO_INCLUDE_DIR})
+  target_compile_definitions(gvsl_collectives INTERFACE GVSL_GLOO)
+elseif(NOT GVSL_MODEL_ONLY)
+  message(FATAL_ERROR "Gloo's headers are missing (libgloo-dev)")
+endif()
+if(TORCH_CUDA_LIBRARIES)
+  set(wheels "${TORCH_INSTALL_PREFIX}/../nvidia/nccl")
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS "${wheels}/include")
+  find_library(NCCL_LIBRARY NAMES libnccl.so.2 nccl NAMES_PER_DIR HINTS "${wheels}/lib")
+endif()
+if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+  target_include_directories(gvsl_collectives SYSTEM INTERFACE ${NCCL_INCLUDE_DIR})
+  target_link_libraries(gvsl_collectives INTERFACE ${NCCL_LIBRARY})
+  target_compile_definitions(gvsl_collectives INTERFACE GVSL_NCCL USE_C10D_NCCL)
+endif()
 
 # Abseil's Status, GoogleTest, nlohmann's JSON and OpenSSL's SHA-256. GVSL_MODEL_ONLY must build where none
 # of them is present: there the few names that imaging and model use come from stand-ins in

@@ -1,5 +1,7 @@
 #include "model/network.h"
 
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -17,12 +19,17 @@ constexpr int64_t kChannelsPerGroup = 8;
 constexpr int64_t kLargestDownscale = 16;
 constexpr double kLeak = 0.2;
 
+// Half precision is widened, anything else is as it is.
+Tensor AtLeastFloat(const Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf ? x.to(at::kFloat) : x;
+}
+
 TrainedConvolution Convolution(int64_t in, int64_t out, int64_t side) {
   return TrainedConvolution(nn::Conv3dOptions(in, out, side).padding(side / 2));
 }
 
-nn::GroupNorm Norm(int64_t groups, int64_t channels) {
-  return nn::GroupNorm(nn::GroupNormOptions(groups, channels));
+TrainedGroupNorm Norm(int64_t groups, int64_t channels) {
+  return TrainedGroupNorm(nn::GroupNormOptions(groups, channels));
 }
 
 nn::LeakyReLU Activation() {
@@ -67,9 +74,7 @@ class UpImpl : public nn::Module {
     conv_ = register_module("conv", DoubleConv(skip + low, skip));
   }
   Tensor forward(const Tensor& skip, const Tensor& low) {
-    const Tensor doubled =
-        at::upsample_trilinear3d(low, skip.sizes().slice(2), /*align_corners=*/true);
-    return conv_->forward(torch::cat({skip, doubled}, 1));
+    return conv_->forward(torch::cat({skip, Doubled(low)}, 1));
   }
 
  private:
@@ -140,7 +145,7 @@ std::array<Tensor, 5> UNetImpl::Levels(const Tensor& image) {
 struct GvslNetworkImpl::Heads {
   DoubleConv f_conv{nullptr}, sp_conv{nullptr};
   nn::Sequential res_conv{nullptr};
-  TrainedConvolution out_flow{nullptr};
+  ExactConvolution out_flow{nullptr};
   nn::Linear fc_rot{nullptr}, fc_scl{nullptr}, fc_trans{nullptr}, fc_shear{nullptr};
 };
 
@@ -157,7 +162,8 @@ GvslNetworkImpl::GvslNetworkImpl(const ModelCard& card)
   heads.res_conv =
       register_module("res_conv", nn::Sequential(Convolution(dense, hidden, 3), Norm(4, hidden),
                                                  Activation(), Convolution(hidden, 1, 1)));
-  heads.out_flow = register_module("out_flow", Convolution(hidden, 3, 3));
+  heads.out_flow = register_module(
+      "out_flow", ExactConvolution(nn::Conv3dOptions(hidden, 3, 3).padding(1)));
   heads.fc_rot = register_module("fc_rot", nn::Linear(embedding, 3));
   heads.fc_scl = register_module("fc_scl", nn::Linear(embedding, 3));
   heads.fc_trans = register_module("fc_trans", nn::Linear(embedding, 3));
@@ -208,11 +214,12 @@ void GvslNetworkImpl::PredictAffine(GvslOutput& output) {
     output.embedding = embedding(pairs);
   }
   // The matrix and all points are float32, whatever the network computes in.
-  const auto exact = [](const Tensor& x) { return x.to(torch::kFloat); };
-  output.rotation = exact(heads.fc_rot->forward(output.embedding));
-  output.scale = exact(heads.fc_scl->forward(output.embedding));
-  output.translation = exact(heads.fc_trans->forward(output.embedding));
-  output.shear = exact(heads.fc_shear->forward(output.embedding));
+  const c10::impl::ExcludeDispatchKeyGuard exact(c10::DispatchKey::AutocastCUDA);
+  output.embedding = AtLeastFloat(output.embedding);
+  output.rotation = heads.fc_rot->forward(output.embedding);
+  output.scale = heads.fc_scl->forward(output.embedding);
+  output.translation = heads.fc_trans->forward(output.embedding);
+  output.shear = heads.fc_shear->forward(output.embedding);
   if (geometry_ == Geometry::kCorrected) {
     // A value that AffineMatrix clamps has no gradient and would never come back.
     for (Tensor* value : {&output.rotation, &output.scale, &output.shear}) {
@@ -238,13 +245,14 @@ void GvslNetworkImpl::ForwardCorrected(const Tensor& moving, GvslOutput& output)
   const Tensor affine_points = TransformPoints(grid, output.affine, size, spacing_mm_);
   output.moving_affine = SampleAt(moving, affine_points);
   output.moving_dense_affine = SampleAt(output.moving.dense, affine_points);
-  output.flow = PredictFlow(output).to(torch::kFloat);
+  output.flow = PredictFlow(output);
   output.fixed_to_moving = TransformPoints(grid + output.flow, output.affine, size, spacing_mm_);
   output.warped = SampleAt(moving, output.fixed_to_moving);
 }
 
 Tensor GvslNetworkImpl::PredictFlow(const GvslOutput& output) {
   const Tensor both = torch::cat({output.moving_dense_affine, output.fixed.dense}, 1);
+  // The last one exact: in half precision a displacement of 4 voxels comes in steps of 1/64.
   return heads_->out_flow->forward(heads_->sp_conv->forward(both));
 }
 

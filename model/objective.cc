@@ -26,6 +26,11 @@ void SetAutocast(bool on) {
   if (!on) at::autocast::clear_cache();
 }
 
+// A batch's images on the device; from pinned memory the host goes on meanwhile.
+Tensor OnDevice(const Tensor& images, at::Device device) {
+  return images.to(device, images.scalar_type(), /*non_blocking=*/true);
+}
+
 bool MovesAnything(const AugmentationOptions& options) {
   return options.spatial_probability > 0 &&
          (options.rotation_deg > 0 || options.scale > 0 || options.translation > 0 ||
@@ -58,8 +63,8 @@ int64_t CropMargin(const TrainingOptions& options) {
 
 TrainingImages Unchanged(const PairBatch& batch, at::Device device) {
   TrainingImages images;
-  images.a = images.distorted = batch.a.to(device);
-  images.b = batch.b.to(device);
+  images.a = images.distorted = OnDevice(batch.a, device);
+  images.b = OnDevice(batch.b, device);
   const Tensor voxels = VoxelGrid(images.a.sizes().slice(2), images.a.options());
   images.a_inside = Inside(voxels, batch.a_content);
   images.b_inside = Inside(voxels, batch.b_content);
@@ -91,7 +96,7 @@ TrainingImages Augment(const PairBatch& batch, const TrainingOptions& options,
                             const std::vector<SpatialChange>& changes, Tensor& inside) {
       const Tensor points = SpatialPoints(changes, options.crop, margin, spacing_mm, device);
       inside = Inside(points, contents);
-      return SampleAt(source.to(device), points);
+      return SampleAt(OnDevice(source, device), points);
     };
     images.a = change(batch.a, batch.a_content, changes_a, images.a_inside);
     if (options.method.z_matching) {

@@ -95,8 +95,11 @@ struct PairLoader::Impl {
 
   PairBatch Make(int64_t pass) const {
     const int64_t side = options.crop + 2 * options.margin;
-    const at::Tensor images = at::empty({options.pass_size, 1, side, side, side}, at::kFloat);
-    PairBatch batch = WholeBatch(images, at::empty_like(images));
+    const auto empty = [&] {
+      return at::empty({options.pass_size, 1, side, side, side},
+                       at::TensorOptions(at::kFloat).pinned_memory(options.pinned));
+    };
+    PairBatch batch = WholeBatch(empty(), empty());
     batch.step = options.first_step + pass / options.passes;
     batch.first_sample = options.first_sample + pass % options.passes * options.pass_size;
     for (int64_t i = 0; i < options.pass_size; ++i) {

@@ -29,6 +29,7 @@ struct PairLoaderOptions {
   int64_t first_step = 0;
   int64_t ahead = 4;  // passes
   int threads = 2;
+  bool pinned = false;  // in memory that CUDA copies from several times as fast
 };
 
 struct Pair {

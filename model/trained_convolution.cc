@@ -1,6 +1,7 @@
 #include "model/trained_convolution.h"
 
 #include <ATen/Parallel.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include "model/cpu_kernels.h"
 
@@ -25,7 +26,8 @@ bool OwnWeightGradient(const Tensor& x, const Tensor& weight) {
   return x.size(4) >= kShortestRow && weight.size(0) * weight.size(1) <= kMostChannelPairs;
 }
 
-Tensor OneDnnConvolution(const Tensor& x, const Tensor& weight, const c10::optional<Tensor>& bias) {
+// `bias` may be undefined: none.
+Tensor OneDnnConvolution(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return at::mkldnn_convolution(x, weight, bias, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, /*groups=*/1);
 }
 
@@ -54,7 +56,7 @@ class ConvolutionFunction : public torch::autograd::Function<ConvolutionFunction
       // sample.
       of_x = x.size(0) == 1
                  ? OneDnnConvolution(gradient, weight.flip({2, 3, 4}).transpose(0, 1).contiguous(),
-                                     c10::nullopt)
+                                     Tensor())
                  : std::get<0>(Gradients(gradient, x, weight, {true, false, false}));
     }
     if (OwnWeightGradient(x, weight)) {
@@ -68,12 +70,127 @@ class ConvolutionFunction : public torch::autograd::Function<ConvolutionFunction
   }
 };
 
+class ExactConvolutionFunction : public torch::autograd::Function<ExactConvolutionFunction> {
+ public:
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight,
+                        const Tensor& bias) {
+    context->save_for_backward({x, weight});
+    return at::conv3d(x.to(at::kFloat), weight, bias, /*stride=*/1, /*padding=*/1);
+  }
+
+  static tensor_list backward(AutogradContext* context, tensor_list upstream) {
+    const auto saved = context->get_saved_variables();
+    const Tensor& x = saved[0];
+    const auto type = x.scalar_type();
+    const auto gradients = Gradients(upstream[0].to(type).contiguous(), x, saved[1].to(type),
+                                     {true, true, false});
+    return {std::get<0>(gradients), std::get<1>(gradients).to(at::kFloat),
+            upstream[0].sum({0, 2, 3, 4})};
+  }
+};
+
+class GroupNormFunction : public torch::autograd::Function<GroupNormFunction> {
+ public:
+  static Tensor forward(AutogradContext* context, const Tensor& x_in, const Tensor& weight,
+                        const Tensor& bias, int64_t groups, double epsilon) {
+    const Tensor x = x_in.contiguous();
+    const int64_t samples = x.size(0), channels = x.size(1);
+    const auto [variance, mean] =
+        at::var_mean(x.view({samples, groups, -1}), at::IntArrayRef{2}, /*unbiased=*/false);
+    const Tensor mean_float = mean.to(at::kFloat);
+    const Tensor inverse = (variance.to(at::kFloat) + epsilon).rsqrt();
+    const auto of_channels = [&](const Tensor& of_groups) {
+      return of_groups.unsqueeze(2)
+          .expand({samples, groups, channels / groups})
+          .reshape({samples, channels});
+    };
+    const Tensor scale = of_channels(inverse) * weight;
+    const Tensor shift = bias - of_channels(mean_float) * scale;
+    const auto spread = [&](const Tensor& of_maps) {
+      return of_maps.to(x.scalar_type()).view({samples, channels, 1, 1, 1});
+    };
+    context->save_for_backward({x, mean, inverse.to(x.scalar_type()), weight});
+    context->saved_data["groups"] = groups;
+    return at::addcmul(spread(shift), x, spread(scale));
+  }
+
+  static tensor_list backward(AutogradContext* context, tensor_list upstream) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &x = saved[0], &weight = saved[3];
+    const int64_t voxels = x.size(2) * x.size(3) * x.size(4);
+    const auto [of_x, of_weight, of_bias] = at::native_group_norm_backward(
+        upstream[0].contiguous(), x, saved[1], saved[2], weight.to(x.scalar_type()), x.size(0),
+        x.size(1), voxels, context->saved_data["groups"].toInt(), {true, true, true});
+    return {of_x, of_weight.to(weight.scalar_type()), of_bias.to(weight.scalar_type()), {}, {}};
+  }
+};
+
+// [2 n, n]: what an axis of n values becomes at twice as many.
+Tensor DoublingMatrix(int64_t n, const at::TensorOptions& options) {
+  const Tensor unit = at::eye(n, options.dtype(at::kFloat)).view({1, n, n});
+  return at::upsample_linear1d(unit, at::IntArrayRef{2 * n}, /*align_corners=*/true)[0]
+      .t()
+      .to(options.dtype());
+}
+
+class DoublingFunction : public torch::autograd::Function<DoublingFunction> {
+ public:
+  static Tensor forward(AutogradContext* context, const Tensor& x) {
+    context->saved_data["size"] = x.sizes().vec();
+    return at::upsample_trilinear3d(
+        x, at::IntArrayRef{2 * x.size(2), 2 * x.size(3), 2 * x.size(4)}, /*align_corners=*/true);
+  }
+
+  static tensor_list backward(AutogradContext* context, tensor_list upstream) {
+    const std::vector<int64_t> size = context->saved_data["size"].toIntVector();
+    Tensor gradient = upstream[0].contiguous();
+    const auto matrix = [&](int64_t n) { return DoublingMatrix(n, gradient.options()); };
+    // Along D, over planes; then H; then W, each time fewer values.
+    gradient = matrix(size[2]).t().matmul(gradient.flatten(3));
+    gradient = gradient.view({size[0], size[1], size[2], 2 * size[3], 2 * size[4]});
+    gradient = matrix(size[3]).t().matmul(gradient);
+    return {gradient.matmul(matrix(size[4]))};
+  }
+};
+
 }  // namespace
 
 Tensor TrainedConvolutionImpl::forward(const Tensor& x) {
+  constexpr int64_t kFew = 16, kPart = 32;
+  const int64_t in = weight.size(1);
+  if (x.is_cuda() && weight.size(0) <= kFew && in > kPart && in % kPart == 0) {
+    Tensor sum;
+    for (int64_t at = 0; at < in; at += kPart) {
+      const Tensor part =
+          at::conv3d(x.narrow(1, at, kPart), weight.narrow(1, at, kPart), at == 0 ? bias : Tensor(),
+                     /*stride=*/1, /*padding=*/weight.size(2) / 2);
+      sum = sum.defined() ? sum + part : part;
+    }
+    return sum;
+  }
   if (!OnOneDnn(x, weight)) return Conv3dImpl::forward(x);
   if (!at::GradMode::is_enabled()) return OneDnnConvolution(x, weight, bias);
   return ConvolutionFunction::apply(x, weight, bias);
+}
+
+Tensor ExactConvolutionImpl::forward(const Tensor& x) {
+  if (x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble) {
+    return TrainedConvolutionImpl::forward(x);
+  }
+  const c10::impl::ExcludeDispatchKeyGuard exact(c10::DispatchKey::AutocastCUDA);
+  return ExactConvolutionFunction::apply(x, weight, bias);
+}
+
+Tensor TrainedGroupNormImpl::forward(const Tensor& x) {
+  if (!x.is_cuda()) return GroupNormImpl::forward(x);
+  const c10::impl::ExcludeDispatchKeyGuard as_it_is(c10::DispatchKey::AutocastCUDA);
+  return GroupNormFunction::apply(x, weight, bias, options.num_groups(), options.eps());
+}
+
+Tensor Doubled(const Tensor& x) {
+  if (x.is_cuda()) return DoublingFunction::apply(x);
+  return at::upsample_trilinear3d(
+      x, at::IntArrayRef{2 * x.size(2), 2 * x.size(3), 2 * x.size(4)}, /*align_corners=*/true);
 }
 
 Tensor WeightGradientOnCpu(const Tensor& x, const Tensor& gradient) {

@@ -233,6 +233,7 @@ absl::StatusOr<TrainingResult> Trainer::Impl::Run() {
   loading.first_sample = rank() * o.accumulation * pass_size();
   loading.first_step = step;
   loading.threads = setup.loader_threads;
+  loading.pinned = device.is_cuda();
   PairLoader loader(training, loading);
 
   report_start = Clock::now();

@@ -35,10 +35,19 @@ JobCapacity CapacityOf(const ServerState& state) {
   capacity.threads = state.threads;
   capacity.memory_bytes = AvailableMemory();
   if (state.device.rfind("cuda:", 0) == 0) {
-    capacity.cuda = true;
     const auto memory = CudaDeviceMemory();
     const auto first = static_cast<size_t>(std::atoi(state.device.c_str() + 5));
+#ifdef GVSL_NCCL
+    const size_t most = memory.size();
+#else
+    const size_t most = first + 1;  // ranks could not sum
+#endif
+    capacity.cuda_devices = 1;
     capacity.memory_bytes = memory.size() > first ? memory[first] : 0;
+    for (size_t other = first + 1; other < most; ++other) {
+      ++capacity.cuda_devices;
+      capacity.memory_bytes = std::min(capacity.memory_bytes, memory[other]);
+    }
   }
   // The cache gives up what it holds; a fifth of the disk stays free for volumes and models.
   std::error_code error;

@@ -38,17 +38,17 @@ double PairsOfAPass(const v1::PretrainingSpec::Optimization& run) {
   return static_cast<double>(run.batch_size()) / (run.accumulation() * run.world_size());
 }
 
-double MemoryOf(const ResolvedJob& job, const Network& network) {
+double MemoryOf(const ResolvedJob& job, const Network& network, bool cuda) {
   constexpr double kRuntime = 0.5 * kGibibyte;  // LibTorch, its workspaces, volumes in hand
   // Activations of A and B, their gradients and what the losses keep, for each channel.
   constexpr double kBytesPerChannel = 76;
   const auto& run = job.spec.optimization();
   const bool half = run.precision() == v1::PretrainingSpec::Optimization::BFLOAT16;
+  const double share = !cuda ? 1 : half ? 1.1 : 1.6;  // of what the CPU takes
   // Weights, gradients, two moments of Adam; and their average where there is one.
   const double copies = 4 + (run.ema_decay() > 0 ? 1 : 0);
   return kRuntime + 4 * copies * network.parameters +
-         kBytesPerChannel * (half ? 0.6 : 1) * network.channels_per_voxel * VoxelsOf(job) *
-             PairsOfAPass(run);
+         kBytesPerChannel * share * network.channels_per_voxel * VoxelsOf(job) * PairsOfAPass(run);
 }
 
 // The volumes on the model's grid, two bytes a voxel.
@@ -83,7 +83,7 @@ double SecondsOf(const ResolvedJob& job, const Network& network, const JobCapaci
   // What LibTorch's convolutions reach on a core, or on one device.
   const bool half = run.precision() == v1::PretrainingSpec::Optimization::BFLOAT16;
   const double per_second =
-      capacity.cuda ? (half ? 40e12 : 10e12) : 40e9 * std::max(1, capacity.threads);
+      capacity.cuda_devices > 0 ? (half ? 55e12 : 9e12) : 40e9 * std::max(1, capacity.threads);
   return flops / per_second;
 }
 
@@ -100,7 +100,8 @@ v1::JobEstimate EstimateJob(const ResolvedJob& job, const JobCapacity& capacity)
   double cache = CacheOf(job);
   if (capacity.cache_bytes > 0) cache = std::min(cache, static_cast<double>(capacity.cache_bytes));
   v1::JobEstimate estimate;
-  estimate.set_memory_bytes(static_cast<int64_t>(MemoryOf(job, network)));
+  estimate.set_memory_bytes(
+      static_cast<int64_t>(MemoryOf(job, network, capacity.cuda_devices > 0)));
   estimate.set_disk_bytes(static_cast<int64_t>(cache + CheckpointsOf(job, network)));
   constexpr double kMostSeconds = 3e11;  // what a Duration may hold
   estimate.mutable_duration()->set_seconds(
@@ -111,17 +112,18 @@ v1::JobEstimate EstimateJob(const ResolvedJob& job, const JobCapacity& capacity)
 absl::Status CheckFits(const ResolvedJob& job, const v1::JobEstimate& estimate,
                        const JobCapacity& capacity) {
   const auto& run = job.spec.optimization();
-  const auto memory = static_cast<double>(estimate.memory_bytes()) * run.world_size();
+  const bool cuda = capacity.cuda_devices > 0;  // each rank has a device's memory
+  const auto memory = static_cast<double>(estimate.memory_bytes()) * (cuda ? 1 : run.world_size());
   if (capacity.memory_bytes > 0 && memory > static_cast<double>(capacity.memory_bytes)) {
     Violations violations("job.spec.");
     violations.Add("data.crop",
                    absl::StrCat("the job needs about ", Gib(memory), " of memory, and the ",
-                                capacity.cuda ? "device" : "server", " has ",
+                                cuda ? "device" : "server", " has ",
                                 Gib(static_cast<double>(capacity.memory_bytes)), "; lower ",
                                 job.spec.data().crop(), ", or take a smaller network.size"));
     violations.Add("optimization.batch_size", absl::StrCat("lower ", run.batch_size(),
                                                            ", or raise optimization.accumulation"));
-    if (run.world_size() > 1) {
+    if (!cuda && run.world_size() > 1) {
       violations.Add("optimization.world_size",
                      absl::StrCat("lower ", run.world_size(), ": each rank has its own memory"));
     }

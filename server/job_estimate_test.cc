@@ -18,7 +18,7 @@ ResolvedJob Base(int crop) {
   ResolvedJob job;
   job.spec.mutable_data()->set_crop(crop);
   Violations violations("");
-  CompleteSpec(job.card, /*cuda=*/false, job.spec, violations);
+  CompleteSpec(job.card, /*cuda_devices=*/0, job.spec, violations);
   EXPECT_TRUE(violations.status().ok()) << violations.status();
   v1::Volume volume;
   for (int axis = 0; axis < 3; ++axis) {
@@ -46,6 +46,28 @@ TEST(EstimateJob, MemoryIsWhatRunsOfBaseTook) {
   EXPECT_NEAR(GibibytesOf(Base(64)), 2.5, 0.4);
   EXPECT_NEAR(GibibytesOf(Base(96)), 6.2, 0.6);
   EXPECT_NEAR(GibibytesOf(Base(128)), 13.6, 1);
+}
+
+TEST(EstimateJob, OnCudaMemoryAndTimeAreWhatARunOfBaseTookOnAnH100) {
+  ResolvedJob job = Base(128);
+  job.spec.mutable_optimization()->set_precision(v1::PretrainingSpec::Optimization::BFLOAT16);
+  job.spec.mutable_optimization()->set_steps(4110);
+  JobCapacity capacity;
+  capacity.cuda_devices = 1;
+  const v1::JobEstimate estimate = EstimateJob(job, capacity);
+  EXPECT_NEAR(static_cast<double>(estimate.memory_bytes()) / kGibibyte, 14.5, 1);
+  EXPECT_NEAR(static_cast<double>(estimate.duration().seconds()), 1000, 100);
+}
+
+TEST(CheckFits, EachRankOnCudaHasTheMemoryOfItsOwnDevice) {
+  ResolvedJob job = Base(128);
+  job.spec.mutable_optimization()->set_world_size(2);
+  JobCapacity capacity;
+  const v1::JobEstimate estimate = EstimateJob(job, capacity);
+  capacity.memory_bytes = estimate.memory_bytes() + 1;
+  EXPECT_FALSE(CheckFits(job, estimate, capacity).ok());
+  capacity.cuda_devices = 2;
+  EXPECT_TRUE(CheckFits(job, estimate, capacity).ok());
 }
 
 TEST(EstimateJob, MemoryFollowsThePairsOfAPassAndNotTheWholeBatch) {

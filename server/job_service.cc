@@ -45,7 +45,7 @@ absl::Status Create(ServerState& state, const v1::CreateJobRequest& request, v1:
     }
   }
   const JobCapacity capacity = CapacityOf(state);
-  auto resolved = ResolveJob(asked, *state.metadata, capacity.cuda);
+  auto resolved = ResolveJob(asked, *state.metadata, capacity.cuda_devices);
   if (!resolved.ok()) return resolved.status();
   const v1::JobEstimate estimate = EstimateJob(*resolved, capacity);
   if (absl::Status status = CheckFits(*resolved, estimate, capacity); !status.ok()) return status;

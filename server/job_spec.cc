@@ -61,17 +61,19 @@ void CompleteAugmentation(Spec::Augmentation& augmentation, Violations& violatio
   COMPLETE(augmentation, "augmentation.", inversion_probability, 0.5, 0.0, 1.0);
 }
 
-void CompleteOptimization(bool cuda, Spec::Optimization& run, Violations& violations) {
+void CompleteOptimization(int cuda_devices, Spec::Optimization& run, Violations& violations) {
   using Optimization = Spec::Optimization;
   COMPLETE_COUNT(run, "optimization.", steps, 200000, 1, kMostSteps);
   COMPLETE_COUNT(run, "optimization.", batch_size, 2, 1, 4096);
   COMPLETE_COUNT(run, "optimization.", accumulation, 1, 1, 4096);
   COMPLETE_COUNT(run, "optimization.", world_size, 1, 1, 64);
-  if (cuda && run.world_size() > 1) {
+  const bool cuda = cuda_devices > 0;
+  if (cuda && run.world_size() > cuda_devices) {
     violations.Add("optimization.world_size",
                    absl::StrCat(run.world_size(),
-                                " ranks need the CPU: this build has no NCCL for "
-                                "several on CUDA; take 1"));
+                                " ranks need as many CUDA devices and NCCL; this "
+                                "server can give a job ",
+                                cuda_devices));
   }
   const int64_t parts = int64_t{run.accumulation()} * run.world_size();
   if (parts > 0 && run.batch_size() % parts != 0) {
@@ -187,7 +189,7 @@ absl::StatusOr<ModelCard> CardOf(MetadataStore& metadata, Spec::Network& network
 
 }  // namespace
 
-void CompleteSpec(const ModelCard& card, bool cuda, Spec& spec, Violations& violations) {
+void CompleteSpec(const ModelCard& card, int cuda_devices, Spec& spec, Violations& violations) {
   const bool card_has_crop =
       card.crop >= kLeastCrop && card.crop <= kMostCrop && card.crop % 16 == 0;
   Spec::Data& data = *spec.mutable_data();
@@ -202,12 +204,13 @@ void CompleteSpec(const ModelCard& card, bool cuda, Spec& spec, Violations& viol
   }
   CompleteMethod(*spec.mutable_method(), violations);
   CompleteAugmentation(*spec.mutable_augmentation(), violations);
-  CompleteOptimization(cuda, *spec.mutable_optimization(), violations);
+  CompleteOptimization(cuda_devices, *spec.mutable_optimization(), violations);
   const bool validates = data.validation_volumes_size() > 0 || !data.validation_filter().empty();
   CompleteUpkeep(spec.optimization().steps(), validates, *spec.mutable_upkeep(), violations);
 }
 
-absl::StatusOr<ResolvedJob> ResolveJob(const v1::Job& job, MetadataStore& metadata, bool cuda) {
+absl::StatusOr<ResolvedJob> ResolveJob(const v1::Job& job, MetadataStore& metadata,
+                                       int cuda_devices) {
   Violations violations("job.");
   if (absl::Status status = CheckText(job.display_name(), kMostNameBytes, "display_name");
       !status.ok()) {
@@ -220,7 +223,7 @@ absl::StatusOr<ResolvedJob> ResolveJob(const v1::Job& job, MetadataStore& metada
   if (!card.ok()) return card.status();
   resolved.card = *std::move(card);
   resolved.initial_model = resolved.spec.network().initial_model();
-  CompleteSpec(resolved.card, cuda, resolved.spec, violations);
+  CompleteSpec(resolved.card, cuda_devices, resolved.spec, violations);
   auto data = ResolveData(resolved.spec.data(), metadata, violations);
   if (!data.ok()) return data.status();
   resolved.data = *std::move(data);

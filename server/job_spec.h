@@ -21,13 +21,14 @@ struct ResolvedJob {
   std::string initial_model;  // `models/{id}`; empty for random weights
 };
 
-// Of `job`, display_name and spec are read. INVALID_ARGUMENT tells every wrong field. `cuda`:
-// whether the server's device is one.
-absl::StatusOr<ResolvedJob> ResolveJob(const v1::Job& job, MetadataStore& metadata, bool cuda);
+// Of `job`, display_name and spec are read. INVALID_ARGUMENT tells every wrong field.
+// `cuda_devices`: as JobCapacity's.
+absl::StatusOr<ResolvedJob> ResolveJob(const v1::Job& job, MetadataStore& metadata,
+                                       int cuda_devices);
 
 // The part without names: defaults and ranges, told below `job.spec.`; `crop` and the card as the
 // initial model's where there is one.
-void CompleteSpec(const ModelCard& card, bool cuda, v1::PretrainingSpec& spec,
+void CompleteSpec(const ModelCard& card, int cuda_devices, v1::PretrainingSpec& spec,
                   Violations& violations);
 
 }  // namespace gvsl

@@ -60,8 +60,8 @@ class JobSpecTest : public testing::Test {
     EXPECT_TRUE(metadata_->AddModel(stored, {}).ok());
     return stored.model.name();
   }
-  absl::StatusOr<ResolvedJob> Resolve(bool cuda = false) {
-    return ResolveJob(job_, *metadata_, cuda);
+  absl::StatusOr<ResolvedJob> Resolve(int cuda_devices = 0) {
+    return ResolveJob(job_, *metadata_, cuda_devices);
   }
   std::vector<std::string> Wrong() { return FieldsOf(Resolve().status()); }
   Spec& spec() { return *job_.mutable_spec(); }
@@ -113,7 +113,7 @@ TEST_F(JobSpecTest, FillsInEveryDefaultThatTheContractNames) {
 TEST_F(JobSpecTest, DefaultsFollowWhatTheyDependOn) {
   spec().mutable_optimization()->set_steps(100);
   spec().mutable_optimization()->set_optimizer(Spec::Optimization::ADAMW);
-  const auto resolved = Resolve(/*cuda=*/true);
+  const auto resolved = Resolve(/*cuda_devices=*/1);
   ASSERT_TRUE(resolved.ok()) << resolved.status();
   EXPECT_EQ(resolved->spec.upkeep().checkpoint_every(), 5);
   EXPECT_EQ(resolved->spec.optimization().weight_decay(), 0.01);
@@ -297,10 +297,12 @@ TEST_F(JobSpecTest, TakesNoMoreVolumesThanAProcessMayMap) {
   EXPECT_EQ(Wrong(), Fields{"job.spec.data.filter"});
 }
 
-TEST_F(JobSpecTest, SeveralRanksNeedTheCpu) {
+TEST_F(JobSpecTest, SeveralRanksNeedTheCpuOrADeviceEach) {
   spec().mutable_optimization()->set_world_size(2);
-  EXPECT_TRUE(Resolve(/*cuda=*/false).ok());
-  EXPECT_EQ(FieldsOf(Resolve(/*cuda=*/true).status()), Fields{"job.spec.optimization.world_size"});
+  EXPECT_TRUE(Resolve(/*cuda_devices=*/0).ok());
+  EXPECT_TRUE(Resolve(/*cuda_devices=*/2).ok());
+  EXPECT_EQ(FieldsOf(Resolve(/*cuda_devices=*/1).status()),
+            Fields{"job.spec.optimization.world_size"});
 }
 
 TEST_F(JobSpecTest, TheDigestIsOfContentsAndRolesNotOfNamesAndOrder) {

@@ -133,7 +133,22 @@ void StopOnSignal(Run& run, EventLog& events) {
 
 int Cores() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
-absl::Status MeetPeers(Run& run, int size) {
+// The device of a rank of a task: all share the CPU; on CUDA each has one of its own, those that
+// follow the first rank's.
+absl::StatusOr<std::string> InitializeRank(const v1::TrainingTask& task, int rank) {
+  const int threads = ThreadsOfRank(task, Cores());
+  const std::string wanted = task.device().empty() ? "auto" : task.device();
+  auto first = InitializeLibTorch({wanted, threads});
+  if (!first.ok() || *first == "cpu" || rank == 0) return first;
+  const int index = std::atoi(first->c_str() + sizeof("cuda:") - 1);
+  return InitializeLibTorch({absl::StrCat("cuda:", index + rank), threads});
+}
+
+int LoaderThreads(const v1::TrainingTask& task, const std::string& device) {
+  return device == "cpu" ? 1 : std::clamp(ThreadsOfRank(task, Cores()) / 2, 1, 8);
+}
+
+absl::Status MeetPeers(Run& run, int size, const std::string& device) {
   const std::string store = run.folder + "/.ranks";
   std::error_code ignored;
   std::filesystem::remove(store, ignored);
@@ -146,7 +161,7 @@ absl::Status MeetPeers(Run& run, int size) {
     const std::lock_guard<std::mutex> lock(run.mutex);
     return run.peers.AllLive();
   };
-  auto joined = started.ok() ? JoinRanks(store, 0, size, all_live) : started;
+  auto joined = started.ok() ? JoinRanks(store, 0, size, device, all_live) : started;
   std::filesystem::remove(store, ignored);
   if (!joined.ok()) return joined.status();
   run.group = *std::move(joined);
@@ -166,19 +181,13 @@ absl::StatusOr<TrainingResult> Train(Run& run, EventLog& events) {
   run.observer = std::make_unique<JobObserver>(run.folder, events, *run.tensorboard);
   auto setup = SetupOf(run.task, run.folder);
   if (!setup.ok()) return setup.status();
-  const int threads = ThreadsOfRank(run.task, Cores());
-  auto device =
-      InitializeLibTorch({run.task.device().empty() ? "auto" : run.task.device(), threads});
+  auto device = InitializeRank(run.task, 0);
   if (!device.ok()) return device.status();
   setup->device = *device;
-  setup->loader_threads = *device == "cpu" ? 1 : std::clamp(threads / 2, 1, 8);
+  setup->loader_threads = LoaderThreads(run.task, *device);
   const int size = std::max(1, run.task.spec().optimization().world_size());
-  if (size > 1 && *device != "cpu") {
-    return absl::InvalidArgumentError(
-        "optimization.world_size: several ranks need the CPU in this build; take one on CUDA");
-  }
   if (size > 1) {
-    if (absl::Status status = MeetPeers(run, size); !status.ok()) return status;
+    if (absl::Status status = MeetPeers(run, size, *device); !status.ok()) return status;
   }
   auto trainer = Trainer::Make(*setup, *run.observer, run.group.get());
   if (!trainer.ok()) return trainer.status();
@@ -249,11 +258,11 @@ int Follow(const std::string& folder, int rank, const std::string& store, pid_t 
   auto setup = SetupOf(*task, folder);
   if (!setup.ok()) return Complain(setup.status());
   const int size = task->spec().optimization().world_size();
-  auto device = InitializeLibTorch({"cpu", ThreadsOfRank(*task, Cores())});
+  auto device = InitializeRank(*task, rank);
   if (!device.ok()) return Complain(device.status());
   setup->device = *device;
-  setup->loader_threads = 1;
-  auto group = JoinRanks(store, rank, size);
+  setup->loader_threads = LoaderThreads(*task, *device);
+  auto group = JoinRanks(store, rank, size, *device);
   if (!group.ok()) return Complain(group.status());
   Nobody nobody;
   auto trainer = Trainer::Make(*setup, nobody, group->get());

@@ -11,7 +11,12 @@
 #include <filesystem>
 #include <thread>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
+#ifdef GVSL_GLOO
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#endif
+#ifdef GVSL_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
 
 #include "absl/strings/str_cat.h"
 
@@ -52,21 +57,18 @@ absl::Status Meet(c10d::FileStore& store, int rank, int size,
   return absl::OkStatus();
 }
 
-class GlooGroup : public RankGroup {
+// Sums through a process group of c10d's.
+template <typename Backend>
+class C10dGroup : public RankGroup {
  public:
-  GlooGroup(int rank, int size, c10::intrusive_ptr<c10d::FileStore> store)
-      : rank_(rank), size_(size) {
-    auto options = c10d::ProcessGroupGloo::Options::create(
-        std::chrono::duration_cast<std::chrono::milliseconds>(kTimeout));
-    options->devices = {c10d::ProcessGroupGloo::createDeviceForInterface("lo")};
-    group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
-  }
+  C10dGroup(int rank, int size, c10::intrusive_ptr<Backend> backend)
+      : rank_(rank), size_(size), backend_(std::move(backend)) {}
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   absl::Status Sum(at::Tensor& tensor) override {
     try {
       std::vector<at::Tensor> tensors = {tensor};
-      group_->allreduce(tensors)->wait();
+      backend_->allreduce(tensors)->wait();
       return absl::OkStatus();
     } catch (const std::exception& error) {
       return absl::UnavailableError(absl::StrCat("a rank of the job was lost (",
@@ -74,22 +76,70 @@ class GlooGroup : public RankGroup {
     }
   }
 
+ protected:
+  Backend& backend() { return *backend_; }
+
  private:
   const int rank_, size_;
-  c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
+  c10::intrusive_ptr<Backend> backend_;
 };
+
+absl::Status Lacks(const char* library, const char* device) {
+  return absl::InvalidArgumentError(absl::StrCat("optimization.world_size: several ranks on ",
+                                                 device, " need ", library,
+                                                 ", which this build has not; take 1"));
+}
+
+absl::StatusOr<std::unique_ptr<RankGroup>> GlooGroup(
+    int rank, int size, const c10::intrusive_ptr<c10d::FileStore>& store) {
+#ifdef GVSL_GLOO
+  auto options = c10d::ProcessGroupGloo::Options::create(
+      std::chrono::duration_cast<std::chrono::milliseconds>(kTimeout));
+  options->devices = {c10d::ProcessGroupGloo::createDeviceForInterface("lo")};
+  return std::make_unique<C10dGroup<c10d::ProcessGroupGloo>>(
+      rank, size, c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options));
+#else
+  (void)rank, (void)size, (void)store;
+  return Lacks("Gloo", "the CPU");
+#endif
+}
+
+#ifdef GVSL_NCCL
+class NcclRanks : public C10dGroup<c10d::ProcessGroupNCCL> {
+ public:
+  using C10dGroup::C10dGroup;
+  ~NcclRanks() override { backend().shutdown(); }  // else its threads are waited for
+};
+#endif
+
+// The tensors that are summed name the device.
+absl::StatusOr<std::unique_ptr<RankGroup>> NcclGroup(
+    int rank, int size, const c10::intrusive_ptr<c10d::FileStore>& store) {
+#ifdef GVSL_NCCL
+  auto options = c10d::ProcessGroupNCCL::Options::create();
+  options->timeout = std::chrono::duration_cast<std::chrono::milliseconds>(kTimeout);
+  return std::make_unique<NcclRanks>(
+      rank, size, c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, size, options));
+#else
+  (void)rank, (void)size, (void)store;
+  return Lacks("NCCL", "CUDA");
+#endif
+}
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(
-    const std::string& store, int rank, int size, const std::function<absl::Status()>& all_live) {
+    const std::string& store, int rank, int size, const std::string& device,
+    const std::function<absl::Status()>& all_live) {
   try {
     auto file = c10::make_intrusive<c10d::FileStore>(store, size);
     if (absl::Status status = Meet(*file, rank, size, all_live); !status.ok()) return status;
-    std::unique_ptr<RankGroup> group(new GlooGroup(rank, size, file));
+    absl::StatusOr<std::unique_ptr<RankGroup>> group =
+        device == "cpu" ? GlooGroup(rank, size, file) : NcclGroup(rank, size, file);
+    if (!group.ok()) return group.status();
     // Others may still be reading the file when this rank has found them all.
-    at::Tensor met = torch::zeros({1});
-    if (absl::Status status = group->Sum(met); !status.ok()) return status;
+    at::Tensor met = torch::zeros({1}, at::Device(device));
+    if (absl::Status status = (*group)->Sum(met); !status.ok()) return status;
     std::error_code ignored;
     if (rank == 0) std::filesystem::remove(store, ignored);
     return group;

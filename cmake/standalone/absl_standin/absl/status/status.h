@@ -140,6 +140,7 @@ inline bool IsCancelled(const Status& s) { return s.code() == StatusCode::kCance
 inline bool IsDataLoss(const Status& s) { return s.code() == StatusCode::kDataLoss; }
 inline bool IsInvalidArgument(const Status& s) { return s.code() == StatusCode::kInvalidArgument; }
 inline bool IsNotFound(const Status& s) { return s.code() == StatusCode::kNotFound; }
+inline bool IsUnavailable(const Status& s) { return s.code() == StatusCode::kUnavailable; }
 
 }  // namespace absl
 
