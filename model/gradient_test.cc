@@ -5,7 +5,7 @@
 #include "model/losses.h"
 #include "model/network.h"
 #include "model/objective.h"
-#include "model/trained_convolution.h"
+#include "model/trained_layers.h"
 #include "model/warp.h"
 
 namespace gvsl {

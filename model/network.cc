@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "model/affine.h"
-#include "model/trained_convolution.h"
+#include "model/trained_layers.h"
 #include "model/warp.h"
 
 namespace gvsl {

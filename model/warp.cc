@@ -50,7 +50,11 @@ at::Tensor TransformPoints(const at::Tensor& points, const at::Tensor& matrix, a
       at::tensor(spacing_mm, at::kDouble).to(points.device(), points.dtype()).view({1, 3, 1, 1, 1});
   const at::Tensor from_centre = ((points - centre) * spacing).flip(1).flatten(2);  // x, y, z in mm
   const at::Tensor change = matrix.slice(2, 0, 3) - at::eye(3, matrix.options());
-  const at::Tensor displacement = change.matmul(from_centre) + matrix.slice(2, 3, 4);
+  // cuBLAS takes 20 ms for the gradient of the product, a matrix of 3 x 3 over the voxels of 128^3.
+  const at::Tensor product = points.is_cuda()
+                                 ? (change.unsqueeze(3) * from_centre.unsqueeze(1)).sum(2)
+                                 : change.matmul(from_centre);
+  const at::Tensor displacement = product + matrix.slice(2, 3, 4);
   std::vector<int64_t> shape = points.sizes().vec();
   shape[0] = displacement.size(0);
   return points + displacement.view(shape).flip(1) / spacing;

@@ -83,7 +83,7 @@ double SecondsOf(const ResolvedJob& job, const Network& network, const JobCapaci
   // What LibTorch's convolutions reach on a core, or on one device.
   const bool half = run.precision() == v1::PretrainingSpec::Optimization::BFLOAT16;
   const double per_second =
-      capacity.cuda_devices > 0 ? (half ? 55e12 : 9e12) : 40e9 * std::max(1, capacity.threads);
+      capacity.cuda_devices > 0 ? (half ? 62e12 : 9e12) : 40e9 * std::max(1, capacity.threads);
   return flops / per_second;
 }
 

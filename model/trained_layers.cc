@@ -1,4 +1,4 @@
-#include "model/trained_convolution.h"
+#include "model/trained_layers.h"
 
 #include <ATen/Parallel.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
@@ -82,12 +82,26 @@ class ExactConvolutionFunction : public torch::autograd::Function<ExactConvoluti
     const auto saved = context->get_saved_variables();
     const Tensor& x = saved[0];
     const auto type = x.scalar_type();
-    const auto gradients = Gradients(upstream[0].to(type).contiguous(), x, saved[1].to(type),
-                                     {true, true, false});
+    const auto gradients =
+        Gradients(upstream[0].to(type).contiguous(), x, saved[1].to(type), {true, true, false});
     return {std::get<0>(gradients), std::get<1>(gradients).to(at::kFloat),
             upstream[0].sum({0, 2, 3, 4})};
   }
 };
+
+// Mean and inverse deviation of the last axis of x [N, groups, values], float32 or wider.
+std::pair<Tensor, Tensor> Moments(const Tensor& x, double epsilon) {
+  if (x.scalar_type() != at::kBFloat16 && x.scalar_type() != at::kHalf) {
+    const auto [variance, mean] = at::var_mean(x, at::IntArrayRef{2}, /*unbiased=*/false);
+    return {mean, (variance + epsilon).rsqrt()};
+  }
+  // var_mean gives them in half precision; sums are had in float32.
+  const Tensor mean = x.mean(at::IntArrayRef{2}, /*keepdim=*/false, at::kFloat);
+  const Tensor norm =
+      at::linalg_vector_norm(x, 2, at::IntArrayRef{2}, /*keepdim=*/false, at::kFloat);
+  const Tensor square = norm.square() / static_cast<double>(x.size(2));
+  return {mean, ((square - mean.square()).clamp_min(0) + epsilon).rsqrt()};
+}
 
 class GroupNormFunction : public torch::autograd::Function<GroupNormFunction> {
  public:
@@ -95,21 +109,18 @@ class GroupNormFunction : public torch::autograd::Function<GroupNormFunction> {
                         const Tensor& bias, int64_t groups, double epsilon) {
     const Tensor x = x_in.contiguous();
     const int64_t samples = x.size(0), channels = x.size(1);
-    const auto [variance, mean] =
-        at::var_mean(x.view({samples, groups, -1}), at::IntArrayRef{2}, /*unbiased=*/false);
-    const Tensor mean_float = mean.to(at::kFloat);
-    const Tensor inverse = (variance.to(at::kFloat) + epsilon).rsqrt();
+    const auto [mean, inverse] = Moments(x.view({samples, groups, -1}), epsilon);
     const auto of_channels = [&](const Tensor& of_groups) {
       return of_groups.unsqueeze(2)
           .expand({samples, groups, channels / groups})
           .reshape({samples, channels});
     };
     const Tensor scale = of_channels(inverse) * weight;
-    const Tensor shift = bias - of_channels(mean_float) * scale;
+    const Tensor shift = bias - of_channels(mean) * scale;
     const auto spread = [&](const Tensor& of_maps) {
       return of_maps.to(x.scalar_type()).view({samples, channels, 1, 1, 1});
     };
-    context->save_for_backward({x, mean, inverse.to(x.scalar_type()), weight});
+    context->save_for_backward({x, mean.to(x.scalar_type()), inverse.to(x.scalar_type()), weight});
     context->saved_data["groups"] = groups;
     return at::addcmul(spread(shift), x, spread(scale));
   }
@@ -128,17 +139,16 @@ class GroupNormFunction : public torch::autograd::Function<GroupNormFunction> {
 // [2 n, n]: what an axis of n values becomes at twice as many.
 Tensor DoublingMatrix(int64_t n, const at::TensorOptions& options) {
   const Tensor unit = at::eye(n, options.dtype(at::kFloat)).view({1, n, n});
-  return at::upsample_linear1d(unit, at::IntArrayRef{2 * n}, /*align_corners=*/true)[0]
-      .t()
-      .to(options.dtype());
+  return at::upsample_linear1d(unit, at::IntArrayRef{2 * n}, /*align_corners=*/true)[0].t().to(
+      options.dtype());
 }
 
 class DoublingFunction : public torch::autograd::Function<DoublingFunction> {
  public:
   static Tensor forward(AutogradContext* context, const Tensor& x) {
     context->saved_data["size"] = x.sizes().vec();
-    return at::upsample_trilinear3d(
-        x, at::IntArrayRef{2 * x.size(2), 2 * x.size(3), 2 * x.size(4)}, /*align_corners=*/true);
+    return at::upsample_trilinear3d(x, at::IntArrayRef{2 * x.size(2), 2 * x.size(3), 2 * x.size(4)},
+                                    /*align_corners=*/true);
   }
 
   static tensor_list backward(AutogradContext* context, tensor_list upstream) {
@@ -155,18 +165,29 @@ class DoublingFunction : public torch::autograd::Function<DoublingFunction> {
 
 }  // namespace
 
+Tensor ConvolutionInParts(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t part) {
+  Tensor sum;
+  for (int64_t at = 0; at < weight.size(1); at += part) {
+    const Tensor one =
+        at::conv3d(x.narrow(1, at, part), weight.narrow(1, at, part), at == 0 ? bias : Tensor(),
+                   /*stride=*/1, /*padding=*/weight.size(2) / 2);
+    sum = sum.defined() ? sum + one : one;
+  }
+  return sum;
+}
+
+Tensor GroupNormByReductions(const Tensor& x, int64_t groups, const Tensor& weight,
+                             const Tensor& bias, double epsilon) {
+  return GroupNormFunction::apply(x, weight, bias, groups, epsilon);
+}
+
+Tensor DoubledByMatrices(const Tensor& x) { return DoublingFunction::apply(x); }
+
 Tensor TrainedConvolutionImpl::forward(const Tensor& x) {
   constexpr int64_t kFew = 16, kPart = 32;
   const int64_t in = weight.size(1);
   if (x.is_cuda() && weight.size(0) <= kFew && in > kPart && in % kPart == 0) {
-    Tensor sum;
-    for (int64_t at = 0; at < in; at += kPart) {
-      const Tensor part =
-          at::conv3d(x.narrow(1, at, kPart), weight.narrow(1, at, kPart), at == 0 ? bias : Tensor(),
-                     /*stride=*/1, /*padding=*/weight.size(2) / 2);
-      sum = sum.defined() ? sum + part : part;
-    }
-    return sum;
+    return ConvolutionInParts(x, weight, bias, kPart);
   }
   if (!OnOneDnn(x, weight)) return Conv3dImpl::forward(x);
   if (!at::GradMode::is_enabled()) return OneDnnConvolution(x, weight, bias);
@@ -184,13 +205,13 @@ Tensor ExactConvolutionImpl::forward(const Tensor& x) {
 Tensor TrainedGroupNormImpl::forward(const Tensor& x) {
   if (!x.is_cuda()) return GroupNormImpl::forward(x);
   const c10::impl::ExcludeDispatchKeyGuard as_it_is(c10::DispatchKey::AutocastCUDA);
-  return GroupNormFunction::apply(x, weight, bias, options.num_groups(), options.eps());
+  return GroupNormByReductions(x, options.num_groups(), weight, bias, options.eps());
 }
 
 Tensor Doubled(const Tensor& x) {
-  if (x.is_cuda()) return DoublingFunction::apply(x);
-  return at::upsample_trilinear3d(
-      x, at::IntArrayRef{2 * x.size(2), 2 * x.size(3), 2 * x.size(4)}, /*align_corners=*/true);
+  if (x.is_cuda()) return DoubledByMatrices(x);
+  return at::upsample_trilinear3d(x, at::IntArrayRef{2 * x.size(2), 2 * x.size(3), 2 * x.size(4)},
+                                  /*align_corners=*/true);
 }
 
 Tensor WeightGradientOnCpu(const Tensor& x, const Tensor& gradient) {

@@ -1,7 +1,7 @@
 // The network's layers as training computes them: LibTorch's modules, where its own choices cost
 // most of a step replaced by others of the same values (docs/performance.md).
-#ifndef GVSL_MODEL_TRAINED_CONVOLUTION_H_
-#define GVSL_MODEL_TRAINED_CONVOLUTION_H_
+#ifndef GVSL_MODEL_TRAINED_LAYERS_H_
+#define GVSL_MODEL_TRAINED_LAYERS_H_
 
 #include <torch/torch.h>
 
@@ -11,8 +11,8 @@ namespace gvsl {
 // - One sample of few channels: LibTorch leaves oneDNN aside for a kernel ten times slower.
 // - The weights' gradient: oneDNN has no kernel of its own in 3D on AVX2 and multiplies the matrix
 //   of all taps; for channels in times channels out up to 4,096, ours is used.
-// On CUDA: a convolution of many channels to few is a sum over parts of them. For the gradients of 64
-// to 16 at 128^3 in bf16 cuDNN takes 426 ms, for those of 32 to 16 3.6 ms (H100, cuDNN 9.19).
+// On CUDA: a convolution of many channels to few is a sum over parts of them. For the gradients of
+// 64 to 16 at 128^3 in bf16 cuDNN takes 426 ms, for those of 32 to 16 3.6 ms (H100, cuDNN 9.19).
 class TrainedConvolutionImpl : public torch::nn::Conv3dImpl {
  public:
   using torch::nn::Conv3dImpl::Conv3dImpl;
@@ -29,9 +29,9 @@ class ExactConvolutionImpl : public TrainedConvolutionImpl {
 };
 TORCH_MODULE(ExactConvolution);
 
-// On CUDA, LibTorch's group norm sums each group of a sample with one block of threads: 60 of 193 ms
-// of the base U-Net's step at 128^3, batch 4, on an H100 that has room for hundreds. Everything else
-// is GroupNorm's.
+// On CUDA, LibTorch's group norm sums each group of a sample with one block of threads: 60 of 193
+// ms of the base U-Net's step at 128^3, batch 4, on an H100 that has room for hundreds. Everything
+// else is GroupNorm's.
 class TrainedGroupNormImpl : public torch::nn::GroupNormImpl {
  public:
   using torch::nn::GroupNormImpl::GroupNormImpl;
@@ -40,9 +40,19 @@ class TrainedGroupNormImpl : public torch::nn::GroupNormImpl {
 TORCH_MODULE(TrainedGroupNorm);
 
 // Trilinear, corners on corners, to twice the size. On CUDA its gradient is three products with
-// matrices, one an axis: LibTorch's adds up with atomics, 16 ms instead of 1.3 (64 channels, 64^3 to
-// 128^3, batch 4, H100).
+// matrices, one an axis: LibTorch's adds up with atomics, 16 ms instead of 1.3 (64 channels, 64^3
+// to 128^3, batch 4, H100).
 torch::Tensor Doubled(const torch::Tensor& x);
+
+// What the modules compute on CUDA, on any device and in any precision.
+//
+// Conv3d with padding of half the side, as the sum over parts of `part` input channels.
+torch::Tensor ConvolutionInParts(const torch::Tensor& x, const torch::Tensor& weight,
+                                 const torch::Tensor& bias, int64_t part);
+torch::Tensor GroupNormByReductions(const torch::Tensor& x, int64_t groups,
+                                    const torch::Tensor& weight, const torch::Tensor& bias,
+                                    double epsilon);
+torch::Tensor DoubledByMatrices(const torch::Tensor& x);
 
 // [out, in, 3, 3, 3] from x [N, in, D, H, W] and the gradient [N, out, D, H, W] of what came of it.
 // Sums do not depend on the number of threads.
@@ -50,4 +60,4 @@ torch::Tensor WeightGradientOnCpu(const torch::Tensor& x, const torch::Tensor& g
 
 }  // namespace gvsl
 
-#endif  // GVSL_MODEL_TRAINED_CONVOLUTION_H_
+#endif  // GVSL_MODEL_TRAINED_LAYERS_H_
