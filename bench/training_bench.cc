@@ -188,9 +188,10 @@ int main(int argc, char** argv) {
   gvsl::TrainingImages images = gvsl::Augment(batch, options, {1, 1, 1}, device);
   std::vector<double> augmenting, stepping, whole;
   for (int64_t i = 0; i < repeat; ++i) {
-    augmenting.push_back(Seconds(device, [&] {
-                           images = gvsl::Augment(batch, options, {1, 1, 1}, device);
-                         }) /
+    augmenting.push_back(Seconds(device,
+                                 [&] {
+                                   images = gvsl::Augment(batch, options, {1, 1, 1}, device);
+                                 }) /
                          2);
   }
   double writing = 0;

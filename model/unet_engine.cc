@@ -4,6 +4,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "model/cpu_unet.h"
+#include "model/trained_layers.h"
 
 namespace gvsl {
 namespace {
@@ -13,21 +14,20 @@ constexpr double kNormEpsilon = 1e-5;
 constexpr int64_t kChannelsPerGroup = 8;
 constexpr size_t kLayers = 18;
 
-// The network on LibTorch's own operators, channels last: for GPUs, where cuDNN's tensor-core
-// convolutions want that layout.
+// The network on LibTorch's own operators, for GPUs. Channels first: cuDNN's tensor-core
+// convolutions want them last and turn them there and back themselves, which costs less than what
+// everything between the convolutions loses by that layout (docs/performance.md).
 class AtenUNet {
  public:
   AtenUNet(const StateDict& state, at::Device device, at::ScalarType type) : type_(type) {
     for (size_t i = 0; i < 4 * kLayers; ++i) {
-      at::Tensor tensor = state.at(i).second.to(device, type);
-      if (tensor.dim() == 5) tensor = tensor.contiguous(at::MemoryFormat::ChannelsLast3d);
-      tensors_.push_back(tensor);
+      tensors_.push_back(state.at(i).second.to(device, type));
     }
   }
 
   UNetEngine::Output Forward(const at::Tensor& image, bool want_dense) const {
     std::array<at::Tensor, 5> encoded;
-    encoded[0] = Block(0, image.to(type_).contiguous(at::MemoryFormat::ChannelsLast3d));
+    encoded[0] = Block(0, image.to(type_));
     for (size_t level = 1; level < 5; ++level) {
       encoded[level] = Block(2 * level, at::max_pool3d(encoded[level - 1], {2, 2, 2}));
     }
@@ -55,9 +55,9 @@ class AtenUNet {
   at::Tensor Layer(size_t layer, const at::Tensor& x) const {
     const at::Tensor* tensor = &tensors_[4 * layer];
     const at::Tensor raw = at::conv3d(x, tensor[0], tensor[1], 1, 1);
-    const at::Tensor normed =
-        at::group_norm(raw, raw.size(1) / kChannelsPerGroup, tensor[2], tensor[3], kNormEpsilon);
-    return at::leaky_relu(normed, kLeak);
+    at::Tensor normed = GroupNormByReductions(raw, raw.size(1) / kChannelsPerGroup, tensor[2],
+                                              tensor[3], kNormEpsilon);
+    return at::leaky_relu_(normed, kLeak);
   }
   at::Tensor Block(size_t layer, const at::Tensor& x) const {
     return Layer(layer + 1, Layer(layer, x));

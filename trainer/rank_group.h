@@ -13,10 +13,10 @@
 namespace gvsl {
 
 // Meets the other ranks through the file `store`, which must be new and which rank 0 deletes once
-// all have met, and sums tensors of `device`: with Gloo over loopback on the CPU, with NCCL on CUDA,
-// where each rank has a device of its own. `all_live` tells rank 0 of a rank that has died before.
-// UNAVAILABLE if a rank does not come within two minutes, or is lost later; INVALID_ARGUMENT for
-// CUDA in a build without NCCL.
+// all have met, and sums tensors of `device`: with Gloo over loopback on the CPU, with NCCL on
+// CUDA, where each rank has a device of its own. `all_live` tells rank 0 of a rank that has died
+// before. UNAVAILABLE if a rank does not come within two minutes, or is lost later;
+// INVALID_ARGUMENT for CUDA in a build without NCCL.
 absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(
     const std::string& store, int rank, int size, const std::string& device,
     const std::function<absl::Status()>& all_live = [] { return absl::OkStatus(); });
