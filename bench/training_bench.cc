@@ -74,6 +74,7 @@ class Printer : public gvsl::TrainingObserver {
 int Run(const gvsl::ModelCard& card, gvsl::TrainingOptions options, int64_t steps,
         const std::string& device, int threads) {
   const std::string folder = std::filesystem::temp_directory_path() / "gvsl_training_bench";
+  std::filesystem::remove_all(folder);  // a run that was cut off would be gone on with
   std::filesystem::create_directories(folder);
   gvsl::TrainingSetup setup;
   for (uint64_t patient = 0; patient < 6; ++patient) {

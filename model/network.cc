@@ -162,8 +162,8 @@ GvslNetworkImpl::GvslNetworkImpl(const ModelCard& card)
   heads.res_conv =
       register_module("res_conv", nn::Sequential(Convolution(dense, hidden, 3), Norm(4, hidden),
                                                  Activation(), Convolution(hidden, 1, 1)));
-  heads.out_flow = register_module(
-      "out_flow", ExactConvolution(nn::Conv3dOptions(hidden, 3, 3).padding(1)));
+  heads.out_flow =
+      register_module("out_flow", ExactConvolution(nn::Conv3dOptions(hidden, 3, 3).padding(1)));
   heads.fc_rot = register_module("fc_rot", nn::Linear(embedding, 3));
   heads.fc_scl = register_module("fc_scl", nn::Linear(embedding, 3));
   heads.fc_trans = register_module("fc_trans", nn::Linear(embedding, 3));

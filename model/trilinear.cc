@@ -15,8 +15,8 @@ using torch::autograd::tensor_list;
 
 constexpr int64_t kChunk = 256;  // points whose cells are held at a time
 
-// The eight voxels around each point of a chunk, and their weights; offset and weight of one outside
-// are 0.
+// The eight voxels around each point of a chunk, and their weights; offset and weight of one
+// outside are 0.
 template <typename T>
 struct Cells {
   int64_t offset[8][kChunk];
@@ -28,8 +28,8 @@ struct Cells {
   T axis_weight[3][2][kChunk];
 };
 
-// One simple loop an axis and a corner. As one loop over points, g++ 12.2 with -O1 and -O2 (not -O3)
-// made weights and offsets of 0 of it (its -fivopts).
+// One simple loop an axis and a corner. As one loop over points, g++ 12.2 with -O1 and -O2 (not
+// -O3) made weights and offsets of 0 of it (its -fivopts).
 template <typename T>
 void FindCells(const T* const points[3], const int64_t size[3], int64_t count, Cells<T>& cells) {
   const int64_t strides[3] = {size[1] * size[2], size[2], 1};

@@ -84,7 +84,7 @@ class C10dGroup : public RankGroup {
   c10::intrusive_ptr<Backend> backend_;
 };
 
-absl::Status Lacks(const char* library, const char* device) {
+[[maybe_unused]] absl::Status Lacks(const char* library, const char* device) {
   return absl::InvalidArgumentError(absl::StrCat("optimization.world_size: several ranks on ",
                                                  device, " need ", library,
                                                  ", which this build has not; take 1"));

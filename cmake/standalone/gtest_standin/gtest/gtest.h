@@ -236,14 +236,14 @@ inline Outcome CheckCString(const char* a, const char* b, const char* text_a, co
 #define EXPECT_LE(a, b) GVSL_EXPECT_(GVSL_PAIR_(a, b, <=, std::less_equal<>))
 #define EXPECT_GT(a, b) GVSL_EXPECT_(GVSL_PAIR_(a, b, >, std::greater<>))
 #define EXPECT_GE(a, b) GVSL_EXPECT_(GVSL_PAIR_(a, b, >=, std::greater_equal<>))
-#define EXPECT_THROW(statement, exception)                                              \
-  EXPECT_TRUE([&] {                                                                     \
-    try {                                                                               \
-      static_cast<void>(statement);                                                     \
-    } catch (const exception&) {                                                        \
-      return true;                                                                      \
-    }                                                                                   \
-    return false;                                                                       \
+#define EXPECT_THROW(statement, exception) \
+  EXPECT_TRUE([&] {                        \
+    try {                                  \
+      static_cast<void>(statement);        \
+    } catch (const exception&) {           \
+      return true;                         \
+    }                                      \
+    return false;                          \
   }())
 #define EXPECT_NEAR(a, b, bound) GVSL_EXPECT_(::testing::internal::CheckNear(a, b, bound, #a, #b))
 #define EXPECT_FLOAT_EQ(a, b) GVSL_EXPECT_(::testing::internal::CheckUlps<float>(a, b, #a, #b))
