@@ -99,7 +99,7 @@ class IngestFault(IngestTest):
 
     def test_a_receiver_killed_while_it_uploads(self):
         self.service.start()
-        files = self.phantoms(count=6, slices=30, size="128,128")
+        files = self.phantoms(count=6, slices=60, size="256,256")  # long enough under way to be seen there
         self.serve(quiet=1)
         self.store_all(files)
         kills = 0
@@ -111,7 +111,7 @@ class IngestFault(IngestTest):
                 self.serve(quiet=1)
         self.assertGreater(kills, 0)
         self.until_uploaded(6)
-        self.assert_whole(6, "30")
+        self.assert_whole(6, "60")
         self.count(f"SIGKILL of the receiver while it uploads, {kills} times", files, files)
 
     def spool_states(self):
