@@ -209,7 +209,12 @@ Tensor TrainedGroupNormImpl::forward(const Tensor& x) {
 }
 
 Tensor Doubled(const Tensor& x) {
-  if (x.is_cuda()) return DoubledByMatrices(x);
+  if (x.is_cuda()) {
+    // Autocast would widen it, and all that is joined to it, for a convolution that narrows it
+    // again.
+    const c10::impl::ExcludeDispatchKeyGuard as_it_is(c10::DispatchKey::AutocastCUDA);
+    return DoubledByMatrices(x);
+  }
   return at::upsample_trilinear3d(x, at::IntArrayRef{2 * x.size(2), 2 * x.size(3), 2 * x.size(4)},
                                   /*align_corners=*/true);
 }
