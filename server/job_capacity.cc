@@ -37,17 +37,15 @@ JobCapacity CapacityOf(const ServerState& state) {
   if (state.device.rfind("cuda:", 0) == 0) {
     const auto memory = CudaDeviceMemory();
     const auto first = static_cast<size_t>(std::atoi(state.device.c_str() + 5));
-#ifdef GVSL_NCCL
-    const size_t most = memory.size();
-#else
-    const size_t most = first + 1;  // ranks could not sum
-#endif
     capacity.cuda_devices = 1;
     capacity.memory_bytes = memory.size() > first ? memory[first] : 0;
-    for (size_t other = first + 1; other < most; ++other) {
+#ifdef GVSL_NCCL  // without it several ranks could not sum
+    // Ranks take devices in order; up to one that has less memory than the first.
+    for (size_t next = first + 1; next < memory.size(); ++next) {
+      if (memory[next] < capacity.memory_bytes) break;
       ++capacity.cuda_devices;
-      capacity.memory_bytes = std::min(capacity.memory_bytes, memory[other]);
     }
+#endif
   }
   // The cache gives up what it holds; a fifth of the disk stays free for volumes and models.
   std::error_code error;

@@ -14,7 +14,7 @@ namespace gvsl {
 struct JobCapacity {
   int cuda_devices = 0;  // that a job's ranks may have, one each; 0: jobs run on the CPU
   int threads = 1;
-  int64_t memory_bytes = 0;  // of the smallest device; on the CPU of all ranks together
+  int64_t memory_bytes = 0;  // of one device; on the CPU of all ranks together
   int64_t disk_bytes = 0;    // free, and what the cache may give up
   int64_t cache_bytes = 0;   // how large the cache of volumes may grow
 };
