@@ -115,7 +115,7 @@ int Run(const Options& options) {
         if (options.modules) {
           dense = unet->forward(image).dense;
         } else {
-          dense = engine.Forward(image, !options.global_only).dense;
+          dense = engine.Forward(image, options.global_only ? 0 : 1).dense;
         }
       }));
     }

@@ -1,7 +1,9 @@
-// gvsl_linear_probe_bench: what a network's frozen features tell of labels. One 1x1x1 convolution
-// and softmax on a level of the decoder, or on all, trained on labelled training volumes; its Dice
-// on validation volumes, beside that of networks with random weights.
+// gvsl_linear_probe_bench: what a network's frozen dense features, as the server gives them, tell
+// of labels. One 1x1x1 convolution and softmax on a level of the decoder, or on all, trained on
+// labelled training volumes; its Dice on validation volumes, beside that of networks with random
+// weights.
 #include <torch/torch.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -15,8 +17,6 @@
 #include "imaging/image_file.h"
 #include "imaging/resample.h"
 #include "model/extractor.h"
-#include "model/network.h"
-#include "model/preprocessor.h"
 #include "model/state.h"
 
 namespace {
@@ -29,7 +29,7 @@ constexpr char kUsage[] =
     "  --volumes    labelled training volumes (default 20)\n"
     "  --untrained  networks of the same shape with random weights, seeds 1 to N (default 3)\n"
     "Prints Markdown.\n";
-constexpr int kLevels = 4;  // of the decoder; the last gives the dense features
+constexpr int kLevels = gvsl::kDecoderLevels;
 
 [[noreturn]] void Fail(const std::string& message) {
   std::fprintf(stderr, "gvsl_linear_probe_bench: %s\n", message.c_str());
@@ -44,13 +44,32 @@ T Checked(absl::StatusOr<T> value) {
 
 // Volumes' voxels at the card's spacing.
 struct Voxels {
-  std::array<std::vector<Tensor>, kLevels>
-      features;                // of each volume [C, N] float32, coarsest first
-  std::vector<Tensor> labels;  // of each volume [N] int64, nearest voxel
+  std::vector<Tensor> features;  // of each volume [C, N] float32, all levels, the last first
+  std::vector<Tensor> labels;    // of each volume [N] int64, nearest voxel
 };
 
-void Read(const std::string& folder, int id, const gvsl::ModelCard& card,
-          gvsl::GvslNetwork& network, Voxels& voxels) {
+// Dense features as the server gives them, [C, N].
+class Collector : public gvsl::DenseSink {
+ public:
+  absl::Status Begin(const gvsl::DenseHeader& header) override {
+    grid_ = header.grid;
+    features_ = torch::empty({header.channels, grid_.size[2], grid_.size[1] * grid_.size[0]});
+    return absl::OkStatus();
+  }
+  absl::Status Slice(int64_t z, const float* values) override {
+    features_.select(1, z).copy_(
+        torch::from_blob(const_cast<float*>(values), {features_.size(0), features_.size(2)}));
+    return absl::OkStatus();
+  }
+  const gvsl::Grid& grid() const { return grid_; }
+  Tensor features() const { return features_.flatten(1); }
+
+ private:
+  gvsl::Grid grid_;
+  Tensor features_;
+};
+
+void Read(const std::string& folder, int id, gvsl::Extractor& extractor, Voxels& voxels) {
   char name[64];
   std::snprintf(name, sizeof(name), "/hippocampus_%03d.nii.gz", id);
   gvsl::Volume image = Checked(gvsl::ReadVolume(folder + "/images" + name));
@@ -58,26 +77,16 @@ void Read(const std::string& folder, int id, const gvsl::ModelCard& card,
   as_labels.kind = gvsl::VolumeKind::kLabels;
   const gvsl::Volume labels = Checked(gvsl::ReadVolume(folder + "/labels" + name, as_labels));
   image.set_modality("MR");
-  const auto preprocessor = Checked(gvsl::Preprocessor::Make(image, card));
-  const gvsl::Grid& grid = preprocessor.grid();
-  std::array<int64_t, 3> begin{}, size{};  // with zeros on both sides, as the network pads
-  for (int axis = 0; axis < 3; ++axis) {
-    size[axis] = (grid.size[axis] + 15) / 16 * 16;
-    begin[axis] = -((size[axis] - grid.size[axis]) / 2);
+  gvsl::DenseOptions options;
+  options.window.window = 128;  // more than any of these volumes
+  options.window.levels = kLevels;
+  Collector collector;
+  if (absl::Status status = extractor.Dense(image, options, nullptr, collector); !status.ok()) {
+    Fail(std::string(status.message()));
   }
-  const Tensor input = torch::zeros({1, 1, size[2], size[1], size[0]});
-  preprocessor.Box(begin, size, input.data_ptr<float>());
-  const auto decoded = network->unet->Levels(input);
-  for (int level = 0; level < kLevels; ++level) {
-    Tensor whole = at::upsample_trilinear3d(decoded[decoded.size() - kLevels + level],
-                                            input.sizes().slice(2), true)[0];
-    for (int axis = 0; axis < 3; ++axis) {
-      whole = whole.narrow(3 - axis, -begin[axis], grid.size[axis]);
-    }
-    voxels.features[level].push_back(whole.flatten(1));
-  }
-  const gvsl::Volume moved =
-      Checked(gvsl::Resample(labels, grid, gvsl::Interpolation::kNearest, labels.type()));
+  voxels.features.push_back(collector.features());
+  const gvsl::Volume moved = Checked(
+      gvsl::Resample(labels, collector.grid(), gvsl::Interpolation::kNearest, labels.type()));
   Tensor of_voxels = torch::zeros({moved.voxel_count()}, torch::kLong);
   gvsl::VisitVoxelType(moved.type(), [&](auto zero) {
     using T = decltype(zero);
@@ -137,23 +146,15 @@ Probe Fit(const Tensor& features, const Tensor& labels) {
   return probe;
 }
 
-// Mean Dice of the two labels over the volumes of `validation`, by a probe on the features of level
-// `first` and the `count` - 1 finer ones.
-std::array<double, 2> Score(const Voxels& training, const Voxels& validation, int first,
-                            int count) {
-  const auto features = [&](const Voxels& of, size_t volume) {
-    std::vector<Tensor> levels;
-    for (int level = first; level < first + count; ++level) {
-      levels.push_back(of.features[level][volume]);
-    }
-    return torch::cat(levels);
-  };
+// Mean Dice of the two labels over the volumes of `validation`, by a probe on these channels.
+std::array<double, 2> Score(const Voxels& training, const Voxels& validation, int64_t begin,
+                            int64_t count) {
   std::vector<Tensor> all;
-  for (size_t i = 0; i < training.labels.size(); ++i) all.push_back(features(training, i));
+  for (const Tensor& features : training.features) all.push_back(features.narrow(0, begin, count));
   const Probe probe = Fit(torch::cat(all, 1), torch::cat(training.labels));
   std::array<double, 2> dice{};
   for (size_t i = 0; i < validation.labels.size(); ++i) {
-    const Tensor predicted = probe.Logits(features(validation, i)).argmax(0);
+    const Tensor predicted = probe.Logits(validation.features[i].narrow(0, begin, count)).argmax(0);
     for (int64_t label : {1, 2}) {
       dice[label - 1] += Dice(predicted, validation.labels[i], label) /
                          static_cast<double>(validation.labels.size());
@@ -162,25 +163,46 @@ std::array<double, 2> Score(const Voxels& training, const Voxels& validation, in
   return dice;
 }
 
-// Levels alone, finest first, then all of them.
+// Levels alone, the last first, then all of them.
 constexpr int kRows = kLevels + 1;
 using Scores = std::array<std::array<double, 2>, kRows>;
 
-Scores ScoresOf(const gvsl::ModelCard& card, const gvsl::StateDict& state,
-                const std::string& folder, const std::vector<int>& training_ids,
-                const std::vector<int>& validation_ids) {
-  gvsl::GvslNetwork network(card);
-  if (!network->LoadState(state).ok()) Fail("the weights do not fit");
+Scores ScoresOf(const std::string& model, const std::string& folder,
+                const std::vector<int>& training_ids, const std::vector<int>& validation_ids) {
+  const auto extractor = Checked(gvsl::Extractor::Load(model, {"cpu", 0}));
+  const gvsl::ModelCard& card = extractor->info().card;
   Voxels training, validation;
-  for (int id : training_ids) Read(folder, id, card, network, training);
-  for (int id : validation_ids) Read(folder, id, card, network, validation);
+  for (int id : training_ids) Read(folder, id, *extractor, training);
+  for (int id : validation_ids) Read(folder, id, *extractor, validation);
   Scores scores{};
-  for (int row = 0; row < kLevels; ++row) {
-    scores[row] = Score(training, validation, kLevels - 1 - row, 1);
+  int64_t begin = 0;
+  for (int level = 0; level < kLevels; ++level) {
+    scores[level] = Score(training, validation, begin, card.widths[level]);
+    begin += card.widths[level];
   }
-  scores[kLevels] = Score(training, validation, 0, kLevels);
+  scores[kLevels] = Score(training, validation, 0, begin);
   return scores;
 }
+
+// A network of the same card with random weights, as a file that is gone with this object.
+class UntrainedModel {
+ public:
+  UntrainedModel(const gvsl::ModelCard& card, uint64_t seed) {
+    const char* folder = std::getenv("TMPDIR");
+    path_ = std::string(folder != nullptr ? folder : "/tmp") + "/gvsl_linear_probe_XXXXXX";
+    const int file = mkstemp(path_.data());
+    if (file < 0) Fail(path_ + ": cannot be made");
+    close(file);
+    if (!gvsl::SaveModel({card, gvsl::InitialState(card.widths, seed)}, path_).ok()) {
+      Fail(path_ + ": cannot be written");
+    }
+  }
+  ~UntrainedModel() { std::remove(path_.c_str()); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
 
 }  // namespace
 
@@ -202,7 +224,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   if (!gvsl::InitializeLibTorch({"cpu", 0}).ok()) return 1;
-  const gvsl::LoadedModel model = Checked(gvsl::LoadModel(places[0]));
+  const gvsl::ModelCard card = Checked(gvsl::LoadModel(places[0])).card;
   const torch::NoGradGuard no_grad;
   const std::string folder = places[1] + "/volumes/hippocampus_mr";
 
@@ -222,13 +244,12 @@ int main(int argc, char** argv) {
   if (static_cast<int64_t>(training.size()) > volumes) {
     training.resize(static_cast<size_t>(volumes));
   }
-  const Scores trained = ScoresOf(model.card, model.state, folder, training, validation);
+  const Scores trained = ScoresOf(places[0], folder, training, validation);
   Scores random{};
   double low = 1, high = 0;  // of one random network's mean over both labels, all levels
   for (int64_t seed = 1; seed <= untrained; ++seed) {
-    const Scores scores =
-        ScoresOf(model.card, gvsl::InitialState(model.card.widths, static_cast<uint64_t>(seed)),
-                 folder, training, validation);
+    const UntrainedModel untrained_model(card, static_cast<uint64_t>(seed));
+    const Scores scores = ScoresOf(untrained_model.path(), folder, training, validation);
     for (int row = 0; row < kRows; ++row) {
       for (int label = 0; label < 2; ++label) {
         random[row][label] += scores[row][label] / static_cast<double>(untrained);
@@ -242,7 +263,7 @@ int main(int argc, char** argv) {
   std::printf("|---|---|---|---|---|---|\n");
   int64_t all = 0;
   for (int row = 0; row < kRows; ++row) {
-    const int64_t channels = row < kLevels ? model.card.widths[row] : all;
+    const int64_t channels = row < kLevels ? card.widths[row] : all;
     all += channels;
     const std::string name = row == 0 ? "dense"
                              : row == kLevels

@@ -2,6 +2,9 @@
 
 #include <zlib.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "absl/strings/str_cat.h"
 #include "imaging/sha256.h"
 
@@ -10,6 +13,12 @@ namespace gvsl {
 uint32_t ChecksumOf(const std::string& data) {
   return static_cast<uint32_t>(
       crc32(0, reinterpret_cast<const Bytef*>(data.data()), static_cast<uInt>(data.size())));
+}
+
+int64_t DenseChannels(const v1::Model& model, int64_t levels) {
+  const auto& widths = model.card().widths();
+  const int64_t count = std::clamp<int64_t>(levels, 1, widths.size());
+  return std::accumulate(widths.begin(), widths.begin() + count, int64_t{0});
 }
 
 v1::Grid ToProto(const Grid& grid) {

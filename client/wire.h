@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "gvsl/v1/models.pb.h"
 #include "gvsl/v1/volumes.pb.h"
 #include "imaging/volume.h"
 
@@ -27,6 +28,9 @@ constexpr int kMostMatches = 16384, kMostFeatureMatches = 1000;
 constexpr int64_t VectorsInAnswer(int64_t values, int64_t overhead_bytes) {
   return static_cast<int64_t>(kMaxChunkBytes) / (values * 4 + overhead_bytes);
 }
+
+// Channels of a model's dense features of so many levels (WindowOptions.levels; 0 is 1).
+int64_t DenseChannels(const v1::Model& model, int64_t levels);
 
 v1::Grid ToProto(const Grid& grid);
 v1::Volume::VoxelType ToProto(VoxelType type);

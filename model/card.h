@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <numeric>
 #include <string>
 
 #include "absl/status/status.h"
@@ -19,6 +20,8 @@ enum class Geometry {
   kCorrected,  // ours: differentiable, batched, isotropic, exact identity
 };
 
+constexpr int64_t kDecoderLevels = 4;
+
 struct ModelCard {
   std::string size = "base";  // base, small, tiny or custom
   std::array<int64_t, 5> widths = {32, 64, 128, 256, 512};
@@ -32,7 +35,10 @@ struct ModelCard {
   bool has_heads = true;
   std::string provenance;
 
-  int64_t dense_channels() const { return widths[0]; }
+  // Of so many levels of the decoder, the last first; 1 to kDecoderLevels.
+  int64_t dense_channels(int64_t levels = 1) const {
+    return std::accumulate(widths.begin(), widths.begin() + levels, int64_t{0});
+  }
   int64_t global_channels() const { return widths[4]; }
 };
 

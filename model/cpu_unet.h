@@ -24,9 +24,10 @@ class CpuUNet {
           const CpuKernels& kernels = BestCpuKernels());
 
   // One image [D, H, W], sides multiples of 16, contiguous. Writes global [widths[4], D/16, H/16,
-  // W/16] and, unless it is nullptr, dense [widths[0], D, H, W]. Thread-safe; at::get_num_threads
-  // threads work.
-  void Forward(const float* image, const Extent& extent, float* dense, float* global) const;
+  // W/16] and, for each pointer of `levels`, the decoder's level [widths[l], D, H, W >> l], finest
+  // first; without any the up path is not computed. Thread-safe; at::get_num_threads threads work.
+  void Forward(const float* image, const Extent& extent, const std::vector<float*>& levels,
+               float* global) const;
 
   // Of the transformed weights: 64/27 of the network's own, and padding.
   int64_t weight_bytes() const;

@@ -99,23 +99,23 @@ struct Extractor::Impl {
 
   // One pass over windows of equal sides that start at these voxels.
   UNetEngine::Output Pass(const Preprocessor& input, const std::vector<Index3>& starts,
-                          const Index3& side, const WindowOptions& options, bool want_dense) {
+                          const Index3& side, const WindowOptions& options, int64_t levels) {
     at::Tensor image =
         at::empty({static_cast<int64_t>(starts.size()), 1, side[2], side[1], side[0]});
     float* values = image.data_ptr<float>();
     for (size_t i = 0; i < starts.size(); ++i) {
       input.Box(starts[i], side, values + static_cast<int64_t>(i) * side[0] * side[1] * side[2]);
     }
-    UNetEngine::Output output = EngineFor(options).Forward(image.to(device), want_dense);
-    if (want_dense) output.dense = output.dense.to(at::kCPU, at::kFloat).contiguous();
+    UNetEngine::Output output = EngineFor(options).Forward(image.to(device), levels);
+    if (levels > 0) output.dense = output.dense.to(at::kCPU, at::kFloat).contiguous();
     output.global = output.global.to(at::kCPU, at::kFloat);
     return output;
   }
 
-  // Peak bytes of a pass: the image, the dense output, and the step of the U-Net that holds the
-  // most: the skip connections so far, the joined input of a block, and its two convolutions'
-  // outputs.
-  int64_t PassBytes(const Index3& side, int64_t batch) const {
+  // Peak bytes of a pass: the image, the dense output of `levels`, and the step of the U-Net that
+  // holds the most: the skip connections so far, the joined input of a block, and its two
+  // convolutions' outputs.
+  int64_t PassBytes(const Index3& side, int64_t batch, int64_t levels) const {
     const auto padded = [this](int level) {
       return (info.card.widths[level] + kChannelBlock - 1) / kChannelBlock * kChannelBlock;
     };
@@ -126,18 +126,21 @@ struct Extractor::Impl {
       if (level < 4) skips += here * (padded(level) + padded(level + 1));
       peak = std::max(peak, skips + 2 * here * padded(level));
     }
-    return (voxels * (1 + info.card.widths[0]) + peak) * static_cast<int64_t>(sizeof(float));
+    return (voxels * (1 + info.card.dense_channels(levels)) + peak) *
+           static_cast<int64_t>(sizeof(float));
   }
-  // A slab that a pass adds to, against what may be taken; 0: anything.
-  absl::Status CheckSlab(const DenseSweep& sweep, int64_t memory_bytes) const {
+  // A slab that a pass adds to and what is held beside it, against what may be taken; 0: anything.
+  absl::Status CheckSlab(const DenseSweep& sweep, int64_t levels, int64_t beside_bytes,
+                         int64_t memory_bytes) const {
     const Index3 side = {sweep.windows[0].side(), sweep.windows[1].side(), sweep.windows[2].side()};
-    const int64_t needed = sweep.SlabBytes() + PassBytes(side, sweep.batch);
+    const int64_t needed = sweep.SlabBytes() + PassBytes(side, sweep.batch, levels) + beside_bytes;
     if (memory_bytes <= 0 || needed <= memory_bytes) return absl::OkStatus();
-    return WithReason(absl::ResourceExhaustedError(
-                          absl::StrCat("window.window: slab and pass of this volume need about ",
-                                       needed >> 20, " MiB, the server allows ", memory_bytes >> 20,
-                                       " MiB; take a smaller window or a region of interest")),
-                      "WINDOW_TOO_LARGE");
+    return WithReason(
+        absl::ResourceExhaustedError(absl::StrCat(
+            "window.window: slab and pass of this volume need about ", needed >> 20,
+            " MiB, the server allows ", memory_bytes >> 20, " MiB; take a smaller window",
+            levels > 1 ? ", fewer levels" : "", " or a region of interest")),
+        "WINDOW_TOO_LARGE");
   }
 
   absl::Status Sweep(const Preprocessor& input, const DenseSweep& sweep,
@@ -148,15 +151,20 @@ struct Extractor::Impl {
     const WindowPass pass = [&](const std::vector<Index3>& starts) -> absl::StatusOr<const float*> {
       if (cancelled && cancelled()) return Cancelled();
       held = UNetEngine::Output();  // its memory serves the next pass
-      held = Pass(input, starts, side, options, true);
+      held = Pass(input, starts, side, options, options.levels);
       return held.dense.data_ptr<float>();
     };
     return sweep.Run(pass, on_plane);
   }
 
   DenseSweep MakeSweep(const Grid& grid, const WindowOptions& options) const {
-    return DenseSweep{PlanWindows(grid, options), {0, 0, 0},    grid.size, 2, false,
-                      info.card.dense_channels(), options.batch};
+    return DenseSweep{PlanWindows(grid, options),
+                      {0, 0, 0},
+                      grid.size,
+                      2,
+                      false,
+                      info.card.dense_channels(options.levels),
+                      options.batch};
   }
 
   absl::StatusOr<std::vector<float>> Global(const Volume& volume, const WindowOptions& options,
@@ -241,7 +249,7 @@ WindowOptions Extractor::Resolved(const WindowOptions& options) const {
     const Index3 side = {resolved.window, resolved.window, resolved.window};
     resolved.batch = impl_->device.is_cuda() ? kDefaultGpuBatch : 1;
     while (resolved.batch > 1 && options.memory_bytes > 0 &&
-           impl_->PassBytes(side, resolved.batch) > options.memory_bytes) {
+           impl_->PassBytes(side, resolved.batch, options.levels) > options.memory_bytes) {
       --resolved.batch;
     }
   }
@@ -262,10 +270,14 @@ absl::Status Extractor::CheckWindow(const WindowOptions& options, int64_t memory
     return absl::InvalidArgumentError(
         absl::StrCat("window.batch: ", options.batch, " must lie in 1 to ", kMaxBatch));
   }
+  if (options.levels < 1 || options.levels > kDecoderLevels) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("window.levels: ", options.levels, " must lie in 1 to ", kDecoderLevels));
+  }
   const WindowOptions resolved = Resolved(Within(options, memory_bytes));
   const int64_t window = resolved.window;
   const auto needed = [&](int64_t side) {
-    return impl_->PassBytes({side, side, side}, resolved.batch);
+    return impl_->PassBytes({side, side, side}, resolved.batch, options.levels);
   };
   if (memory_bytes <= 0 || needed(window) <= memory_bytes) return absl::OkStatus();
   int64_t fits = window;
@@ -274,7 +286,8 @@ absl::Status Extractor::CheckWindow(const WindowOptions& options, int64_t memory
       absl::ResourceExhaustedError(absl::StrCat(
           "window.window: a pass of ", window, " voxels a side needs about ", needed(window) >> 20,
           " MiB, the server allows ", memory_bytes >> 20,
-          fits > 0 ? absl::StrCat(" MiB; the largest that fits is ", fits) : " MiB; none fits")),
+          fits > 0 ? absl::StrCat(" MiB; the largest that fits is ", fits) : " MiB; none fits",
+          options.levels > 1 ? absl::StrCat(" with ", options.levels, " levels") : "")),
       "WINDOW_TOO_LARGE");
 }
 
@@ -371,10 +384,8 @@ absl::StatusOr<std::vector<float>> Extractor::Impl::Global(const Volume& volume,
   const auto flush = [&]() -> absl::Status {
     if (starts.empty()) return absl::OkStatus();
     if (cancelled && cancelled()) return Cancelled();
-    const at::Tensor mean = Pass(*input, starts, side, options, false)
-                                .global.to(at::kDouble)
-                                .mean({2, 3, 4})
-                                .contiguous();
+    const at::Tensor mean =
+        Pass(*input, starts, side, options, 0).global.to(at::kDouble).mean({2, 3, 4}).contiguous();
     for (size_t i = 0; i < starts.size(); ++i) {
       const double* values = mean.data_ptr<double>() + i * sum.size();
       for (size_t c = 0; c < sum.size(); ++c) sum[c] += shares[i] * values[c];
@@ -426,7 +437,7 @@ absl::Status Extractor::Impl::Dense(const Volume& volume, const DenseOptions& op
         absl::StrCat("stride: ", options.stride, " must be 1 or more"));
   }
   DenseHeader header;
-  header.channels = info.card.dense_channels();
+  header.channels = info.card.dense_channels(options.window.levels);
   header.grid = space;
   header.grid.origin_mm = space.IndexToPhysical({static_cast<double>(options.roi_begin[0]),
                                                  static_cast<double>(options.roi_begin[1]),
@@ -447,7 +458,15 @@ absl::Status Extractor::Impl::Dense(const Volume& volume, const DenseOptions& op
     sweep.region_begin = options.roi_begin;
     sweep.region_end = roi_end;
   }
-  if (absl::Status status = CheckSlab(sweep, options.memory_bytes); !status.ok()) return status;
+  const Index3& size = header.grid.size;
+  const int64_t strided_values = options.stride > 1 ? header.channels * size[0] * size[1] : 0;
+  const int64_t beside_bytes =
+      options.volume_space ? onto.Bytes() : strided_values * static_cast<int64_t>(sizeof(float));
+  if (absl::Status status =
+          CheckSlab(sweep, options.window.levels, beside_bytes, options.memory_bytes);
+      !status.ok()) {
+    return status;
+  }
   if (absl::Status status = sink.Begin(header); !status.ok()) return status;
   if (options.volume_space) {
     return Sweep(*input, sweep, options.window, cancelled, [&](int64_t plane, const float* values) {
@@ -456,9 +475,7 @@ absl::Status Extractor::Impl::Dense(const Volume& volume, const DenseOptions& op
   }
   const int64_t rows = sweep.region_end[1] - sweep.region_begin[1];
   const int64_t columns = sweep.region_end[0] - sweep.region_begin[0];
-  const Index3& size = header.grid.size;
-  std::vector<float> strided;
-  if (options.stride > 1) strided.resize(static_cast<size_t>(header.channels * size[0] * size[1]));
+  std::vector<float> strided(static_cast<size_t>(strided_values));
   return Sweep(*input, sweep, options.window, cancelled,
                [&](int64_t plane, const float* values) -> absl::Status {
                  const int64_t z = plane - options.roi_begin[2];
@@ -483,7 +500,7 @@ absl::StatusOr<std::vector<PointFeature>> Extractor::Impl::Sample(
   const Grid& grid = input->grid();
   const auto windows = PlanWindows(grid, options);
   const Index3 side = {windows[0].side(), windows[1].side(), windows[2].side()};
-  const size_t channels = static_cast<size_t>(info.card.dense_channels());
+  const size_t channels = static_cast<size_t>(info.card.dense_channels(options.levels));
 
   // A point's cell: its lower corner, and how far it lies into the cell.
   struct Cell {
@@ -526,7 +543,7 @@ absl::StatusOr<std::vector<PointFeature>> Extractor::Impl::Sample(
     if (cancelled && cancelled()) return Cancelled();
     const Index3 k = {key[2], key[1], key[0]};
     const Index3 start = {windows[0].start(k[0]), windows[1].start(k[1]), windows[2].start(k[2])};
-    const at::Tensor dense = Pass(*input, {start}, side, options, true).dense;
+    const at::Tensor dense = Pass(*input, {start}, side, options, options.levels).dense;
     const float* values = dense.data_ptr<float>();
     for (size_t p : points) {
       for (int corner = 0; corner < 8; ++corner) {
@@ -569,8 +586,9 @@ absl::StatusOr<std::vector<LabelFeature>> Extractor::Impl::Pool(
   const Grid& grid = input->grid();
   const Resampler label_slices(labels, grid, Interpolation::kNearest, 0);
   const DenseSweep sweep = MakeSweep(grid, options);
-  if (absl::Status status = CheckSlab(sweep, memory_bytes); !status.ok()) return status;
-  const size_t channels = static_cast<size_t>(info.card.dense_channels());
+  if (absl::Status status = CheckSlab(sweep, options.levels, 0, memory_bytes); !status.ok())
+    return status;
+  const size_t channels = static_cast<size_t>(info.card.dense_channels(options.levels));
   const size_t plane_size = static_cast<size_t>(grid.size[0] * grid.size[1]);
   std::map<int32_t, Statistics> statistics;
   std::vector<int32_t> slice(plane_size);

@@ -41,6 +41,7 @@ struct WindowOptions {
   double overlap = 0.25;  // 0..0.75
   bool gaussian = true;   // else constant weights
   int64_t batch = 0;      // windows a pass; 0: 1 on the CPU; up to 4, as fit, on CUDA
+  int64_t levels = 1;     // of the decoder that make the dense features, 1..4, the last first
   bool half_precision = false;  // bf16 on CUDA; ignored on the CPU
   int64_t memory_bytes = 0;     // the default batch is one that fits into it; 0: not looked at
 };
@@ -73,7 +74,7 @@ class DenseSink {
 
 struct PointFeature {
   bool out_of_view = false;
-  std::vector<float> values;  // [dense_channels]; empty if out of view
+  std::vector<float> values;  // [dense_channels(levels)]; empty if out of view
 };
 
 // Where a point of one volume lies in another, by dense features.
@@ -89,7 +90,7 @@ struct PointMatch {
 struct LabelFeature {
   int32_t label = 0;
   int64_t voxel_count = 0;
-  std::vector<float> mean;                // [dense_channels]
+  std::vector<float> mean;                // [dense_channels(levels)]
   std::vector<float> standard_deviation;  // population
 };
 

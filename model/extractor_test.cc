@@ -279,6 +279,49 @@ TEST_F(ExtractorTest, SamplesTheDenseFeaturesAtVoxelsAndLinearlyBetweenThem) {
   EXPECT_LT(worst, 1e-5);  // blended in double precision here, in single there
 }
 
+TEST_F(ExtractorTest, EveryMethodGivesAsManyLevelsAsAsked) {
+  const Volume volume = NoiseVolume({41, 33, 20}, {1, 1, 1});
+  const DenseField last = DenseOf(*extractor_, volume, Dense(32));
+  DenseOptions options = Dense(32);
+  options.window.levels = 3;
+  const int64_t channels = 8 + 16 + 32;
+  const DenseField dense = DenseOf(*extractor_, volume, options);
+  ASSERT_EQ(dense.header.channels, channels);
+  const auto at = [](const DenseField& field, int64_t voxel, int64_t c) {
+    return field.at(c, voxel / (33 * 41), voxel / 41 % 33, voxel % 41);
+  };
+  Volume labels = *Volume::Allocate(volume.grid(), VoxelType::kUint8, VolumeKind::kLabels);
+  std::vector<Vec3> points;
+  for (int64_t i = 100; i < labels.voxel_count(); i += 997) {
+    labels.mutable_voxels<uint8_t>()[i] = 1;
+    points.push_back(volume.grid().IndexToPhysical({static_cast<double>(i % 41),
+                                                    static_cast<double>(i / 41 % 33),
+                                                    static_cast<double>(i / (33 * 41))}));
+  }
+  const auto samples = extractor_->Sample(volume, points, options.window, nullptr);
+  ASSERT_TRUE(samples.ok()) << Message(samples.status());
+  const auto pooled = extractor_->Pool(volume, labels, options.window, nullptr);
+  ASSERT_TRUE(pooled.ok()) << Message(pooled.status());
+  ASSERT_EQ(pooled->at(0).mean.size(), static_cast<size_t>(channels));
+  for (int64_t c = 0; c < channels; ++c) {
+    double sum = 0, squares = 0;
+    for (size_t p = 0; p < points.size(); ++p) {
+      const int64_t voxel = 100 + 997 * static_cast<int64_t>(p);
+      const float value = at(dense, voxel, c);
+      if (c < kChannels) {
+        EXPECT_EQ(value, at(last, voxel, c)) << "the last level comes first, unchanged";
+      }
+      ASSERT_EQ((*samples)[p].values.size(), static_cast<size_t>(channels));
+      EXPECT_NEAR((*samples)[p].values[static_cast<size_t>(c)], value, 1e-5);
+      sum += value;
+      squares += static_cast<double>(value) * value;
+    }
+    const double count = static_cast<double>(points.size());
+    EXPECT_NEAR(pooled->at(0).mean[static_cast<size_t>(c)], sum / count, 1e-6);
+    EXPECT_GT(squares / count - sum / count * (sum / count), 1e-6) << "level of channel " << c;
+  }
+}
+
 TEST_F(ExtractorTest, ComputesOnlyTheWindowsThatHoldPoints) {
   const Volume volume = NoiseVolume({80, 80, 80}, {1, 1, 1});  // 4^3 windows
   int passes = 0;
@@ -451,6 +494,11 @@ TEST_F(ExtractorTest, NamesTheOptionThatIsWrong) {
     options.window.batch = batch;
     EXPECT_EQ(refusal(options).find("window.batch: "), 0u) << batch;
   }
+  for (int64_t levels : {-1, 0, 5}) {
+    DenseOptions options = Dense(32);
+    options.window.levels = levels;
+    EXPECT_EQ(refusal(options).find("window.levels: "), 0u) << levels;
+  }
   for (int64_t stride : {-1, 0, 65536}) {
     DenseOptions options = Dense(32);
     options.stride = stride;
@@ -504,8 +552,12 @@ TEST_F(ExtractorTest, RefusesASlabLargerThanMemoryBeforeAnyWork) {
     EXPECT_EQ(ReasonOf(status), "WINDOW_TOO_LARGE");
   }
   options.roi_begin = {100, 100, 0};
-  options.roi_end = {140, 140, 10};
+  options.roi_end = {220, 220, 10};
   EXPECT_TRUE(extractor_->Dense(volume, options, nullptr, field).ok()) << "a region does";
+  options.window.levels = 4;  // 120 channels
+  const absl::Status levels = extractor_->Dense(volume, options, never, field);
+  EXPECT_EQ(ReasonOf(levels), "WINDOW_TOO_LARGE");
+  EXPECT_NE(Message(levels).find("fewer levels"), std::string::npos) << Message(levels);
 }
 
 TEST_F(ExtractorTest, IsDeterministicForAThreadCountAndCloseForAnother) {

@@ -20,12 +20,14 @@ class UNetEngine {
   ~UNetEngine();
 
   struct Output {
-    at::Tensor dense;   // [N, widths[0], D, H, W] float32; undefined if not wanted
+    at::Tensor dense;  // [N, widths[0] + .. widths[levels - 1], D, H, W] float32; undefined of none
     at::Tensor global;  // [N, widths[4], D/16, H/16, W/16] float32
   };
-  // [N, 1, D, H, W] float32 on the device, sides multiples of 16. Without `want_dense` the up path
-  // is not computed at all.
-  Output Forward(const at::Tensor& image, bool want_dense) const;
+  // [N, 1, D, H, W] float32 on the device, sides multiples of 16. The dense output joins so many
+  // levels of the decoder, 0 to 4, the last first; a coarser one's voxels lie at the centres of
+  // what they were pooled from, and are interpolated linearly. Without any the up path is not
+  // computed.
+  Output Forward(const at::Tensor& image, int64_t levels) const;
 
   // Of the prepared weights, on the host or the device.
   int64_t weight_bytes() const;

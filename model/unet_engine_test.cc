@@ -50,7 +50,7 @@ TEST_P(UNetEngineTest, GivesTheModulesResults) {
   UNet unet = RandomUNet(one.widths);
   const at::Tensor image = at::rand(one.shape);
   const UNetEngine engine(StateOf(unet), one.widths, at::kCPU, at::kFloat);
-  const UNetEngine::Output ours = engine.Forward(image, true);
+  const UNetEngine::Output ours = engine.Forward(image, 1);
   const torch::NoGradGuard no_grad;
   const UNetFeatures expected = unet->forward(image);
   EXPECT_LT(Difference(ours.dense, expected.dense), kTolerance);
@@ -69,10 +69,50 @@ TEST(UNetEngine, LeavesTheGlobalMapUnchangedWithoutDense) {
   const std::array<int64_t, 5> widths = {8, 16, 32, 64, 128};
   const UNetEngine engine(StateOf(RandomUNet(widths)), widths, at::kCPU, at::kFloat);
   const at::Tensor image = at::rand({1, 1, 32, 32, 32});
-  const UNetEngine::Output with = engine.Forward(image, true),
-                           without = engine.Forward(image, false);
+  const UNetEngine::Output with = engine.Forward(image, 1), without = engine.Forward(image, 0);
   EXPECT_FALSE(without.dense.defined());
   EXPECT_TRUE(at::equal(with.global, without.global));
+}
+
+// Levels of the decoder by the module, each read at a voxel of the image: its own voxels lie at the
+// centres of the blocks that they stand for, and between those it is linear.
+at::Tensor JoinedLevels(UNet& unet, const at::Tensor& image, int64_t levels) {
+  const std::array<at::Tensor, 5> all = unet->Levels(image);  // the last is the finest
+  std::vector<at::Tensor> joined;
+  for (int64_t level = 0; level < levels; ++level) {
+    at::Tensor values = all[static_cast<size_t>(4 - level)].to(at::kDouble);
+    for (int64_t axis = 2; axis < 5; ++axis) {
+      const int64_t coarse = values.size(axis);
+      at::Tensor place = (at::arange(image.size(axis), at::kDouble) + 0.5) / (1 << level) - 0.5;
+      place = place.clamp(0, static_cast<double>(coarse - 1));
+      const at::Tensor low = place.floor().to(at::kLong);
+      const at::Tensor high = (low + 1).clamp_max(coarse - 1);
+      std::vector<int64_t> shape(5, 1);
+      shape[static_cast<size_t>(axis)] = image.size(axis);
+      const at::Tensor share = (place - low).view(shape);
+      values =
+          values.index_select(axis, low) * (1 - share) + values.index_select(axis, high) * share;
+    }
+    joined.push_back(values);
+  }
+  return at::cat(joined, 1).to(at::kFloat);
+}
+
+TEST(UNetEngine, JoinsTheDecodersLevelsTheLastFirst) {
+  const std::array<int64_t, 5> widths = {8, 24, 40, 56, 72};
+  UNet unet = RandomUNet(widths);
+  const torch::NoGradGuard no_grad;
+  const at::Tensor image = at::rand({2, 1, 32, 16, 48});
+  const UNetEngine engine(StateOf(unet), widths, at::kCPU, at::kFloat);
+  const UNetEngine through_libtorch(StateOf(unet), widths, at::kCPU, at::kDouble);
+  for (int64_t levels = 1; levels <= 4; ++levels) {
+    const at::Tensor expected = JoinedLevels(unet, image, levels);
+    EXPECT_LT(Difference(engine.Forward(image, levels).dense, expected), kTolerance) << levels;
+    EXPECT_LT(Difference(through_libtorch.Forward(image, levels).dense, expected), kTolerance)
+        << levels;
+  }
+  EXPECT_TRUE(
+      at::equal(engine.Forward(image, 4).dense.narrow(1, 0, 8), engine.Forward(image, 1).dense));
 }
 
 TEST(UNetEngine, IsDeterministicForAThreadCount) {
@@ -80,7 +120,7 @@ TEST(UNetEngine, IsDeterministicForAThreadCount) {
   at::set_num_threads(2);
   const UNetEngine engine(StateOf(RandomUNet(widths)), widths, at::kCPU, at::kFloat);
   const at::Tensor image = at::rand({1, 1, 32, 48, 32});
-  EXPECT_TRUE(at::equal(engine.Forward(image, true).dense, engine.Forward(image, true).dense));
+  EXPECT_TRUE(at::equal(engine.Forward(image, 1).dense, engine.Forward(image, 1).dense));
 }
 
 TEST(CpuUNet, AgreesOnEveryProcessorFamily) {
@@ -92,7 +132,7 @@ TEST(CpuUNet, AgreesOnEveryProcessorFamily) {
   for (const CpuKernels* const* table = AllCpuKernels(); *table != nullptr; ++table) {
     const CpuUNet cpu(StateOf(unet), widths, **table);
     at::Tensor dense = at::empty({1, 16, 32, 32, 48}), global = at::empty({256 * 2 * 2 * 3});
-    cpu.Forward(image.data_ptr<float>(), {32, 32, 48}, dense.data_ptr<float>(),
+    cpu.Forward(image.data_ptr<float>(), {32, 32, 48}, {dense.data_ptr<float>()},
                 global.data_ptr<float>());
     EXPECT_LT(Difference(dense, expected), kTolerance) << (*table)->name;
   }
@@ -124,7 +164,7 @@ TEST(CpuUNet, IsAsExactWhereTheImageIsConstant) {
     for (const CpuKernels* const* table = AllCpuKernels(); *table != nullptr; ++table) {
       const CpuUNet cpu(state, widths, **table);
       at::Tensor dense = at::empty({1, 8, 32, 32, 32}), global = at::empty({1, 128, 2, 2, 2});
-      cpu.Forward(image.data_ptr<float>(), {32, 32, 32}, dense.data_ptr<float>(),
+      cpu.Forward(image.data_ptr<float>(), {32, 32, 32}, {dense.data_ptr<float>()},
                   global.data_ptr<float>());
       EXPECT_LT(Difference(dense, expected.dense), kTolerance) << name << " " << (*table)->name;
       EXPECT_LT(Difference(global, expected.global), kTolerance) << name << " " << (*table)->name;
@@ -139,7 +179,7 @@ TEST(UNetEngine, GivesTheSameThroughLibTorchsOperators) {
   const at::Tensor image = at::rand({1, 1, 32, 32, 32});
   const UNetEngine engine(StateOf(unet), widths, at::kCPU, at::kDouble);
   const torch::NoGradGuard no_grad;
-  EXPECT_LT(Difference(engine.Forward(image, true).dense, unet->forward(image).dense), kTolerance);
+  EXPECT_LT(Difference(engine.Forward(image, 1).dense, unet->forward(image).dense), kTolerance);
 }
 
 TEST(UNetEngine, GivesTheSameOnAGpu) {
@@ -153,10 +193,10 @@ TEST(UNetEngine, GivesTheSameOnAGpu) {
   const UNetEngine exact(StateOf(unet), widths, at::kCUDA, at::kFloat);
   // cuDNN sums in its own order, up to 13824 products an output, through 18 layers; TensorFloat-32,
   // of 10 bits, would be off by more.
-  EXPECT_LT(Difference(exact.Forward(image.cuda(), true).dense.cpu(), expected),
+  EXPECT_LT(Difference(exact.Forward(image.cuda(), 1).dense.cpu(), expected),
             1e-3 * expected.abs().max().item<double>());
   const UNetEngine half(StateOf(unet), widths, at::kCUDA, at::kBFloat16);
-  const at::Tensor error = (half.Forward(image.cuda(), true).dense.cpu() - expected).abs();
+  const at::Tensor error = (half.Forward(image.cuda(), 1).dense.cpu() - expected).abs();
   // bfloat16 has 8 bits of mantissa: 0.4 % a rounding, through 18 layers.
   EXPECT_LT(error.mean().item<double>(), 2e-2);
 }

@@ -39,16 +39,26 @@ VolumeSpace::VolumeSpace(const Grid& model_grid, const Grid& target, int64_t cha
       taps_[i].push_back(tap);
     }
   }
-  slice_.resize(static_cast<size_t>(channels * target.size[0] * target.size[1]));
+}
+
+int64_t VolumeSpace::PlaneValues() const {
+  const int u = sweep_axis() == 2 ? 1 : 2, v = sweep_axis() == 0 ? 1 : 0;
+  return channels_ * (region_end_[u] - region_begin_[u]) * (region_end_[v] - region_begin_[v]);
+}
+
+int64_t VolumeSpace::SliceValues() const {
+  return channels_ * static_cast<int64_t>(taps_[0].size() * taps_[1].size());
+}
+
+int64_t VolumeSpace::Bytes() const {
+  return (2 * PlaneValues() + SliceValues()) * static_cast<int64_t>(sizeof(float));
 }
 
 absl::Status VolumeSpace::OnPlane(int64_t plane, const float* values, DenseSink& sink) {
-  const int a = sweep_axis(), u = a == 2 ? 1 : 2, v = a == 0 ? 1 : 0;
-  const int64_t size =
-      channels_ * (region_end_[u] - region_begin_[u]) * (region_end_[v] - region_begin_[v]);
+  slice_.resize(static_cast<size_t>(SliceValues()));
   std::swap(held_[0], held_[1]);
   held_plane_[0] = held_plane_[1];
-  held_[1].assign(values, values + size);
+  held_[1].assign(values, values + PlaneValues());
   held_plane_[1] = plane;
   while (next_slice_ < static_cast<int64_t>(taps_[2].size())) {
     const Tap& tap = taps_[2][static_cast<size_t>(next_slice_)];

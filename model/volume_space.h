@@ -26,6 +26,9 @@ class VolumeSpace {
   const std::array<int64_t, 3>& region_begin() const { return region_begin_; }
   const std::array<int64_t, 3>& region_end() const { return region_end_; }
 
+  // That OnPlane holds: two planes of the region, and a slice.
+  int64_t Bytes() const;
+
   // Takes the sweep's next plane and gives the sink every slice that is complete with it.
   absl::Status OnPlane(int64_t plane, const float* values, DenseSink& sink);
 
@@ -34,6 +37,8 @@ class VolumeSpace {
     int64_t low, high;  // model indices; equal at the border
     float fraction;     // of `high`
   };
+  int64_t PlaneValues() const;
+  int64_t SliceValues() const;
   void Interpolate(const Tap& tap, std::vector<float>& out) const;
 
   std::array<int, 3> source_axis_;  // model axis along each target axis

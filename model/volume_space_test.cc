@@ -110,6 +110,7 @@ TEST(VolumeSpace, InterpolatesOntoAVolumeStoredInAnyOrientation) {
       const Grid target = StoredGrid(orientation);
       const Grid model = *ModelGrid(target, "LPS", spacing);
       VolumeSpace onto(model, target, kChannels);
+      EXPECT_GE(onto.Bytes(), 3 * kChannels * 4);
       Collector got;
       got.slice_size = static_cast<size_t>(kChannels * target.size[0] * target.size[1]);
       ASSERT_TRUE(Feed(model, onto, got).ok());

@@ -28,6 +28,7 @@ absl::StatusOr<WindowOptions> WindowFrom(const v1::WindowOptions& message, int64
   }
   options.half_precision = message.precision() == v1::WindowOptions::BFLOAT16;
   options.batch = message.batch();
+  options.levels = message.levels() == 0 ? 1 : message.levels();
   return options;
 }
 
@@ -40,6 +41,7 @@ v1::WindowOptions ToProto(const WindowOptions& options) {
   message.set_precision(options.half_precision ? v1::WindowOptions::BFLOAT16
                                                : v1::WindowOptions::FLOAT32);
   message.set_batch(static_cast<int32_t>(options.batch));
+  message.set_levels(static_cast<int32_t>(options.levels));
   return message;
 }
 
@@ -58,6 +60,10 @@ absl::Status Global(ServerState& state, const v1::ExtractGlobalRequest& request,
   if (request.volumes_size() < 1 || request.volumes_size() > kMostVolumes) {
     return absl::InvalidArgumentError(absl::StrCat("volumes: ", request.volumes_size(),
                                                    " names; 1 to ", kMostVolumes, " a call"));
+  }
+  if (request.window().levels() != 0) {
+    return absl::InvalidArgumentError(
+        "window.levels: global vectors come from the bottleneck, not the decoder; leave it unset");
   }
   auto options = WindowFrom(request.window(), state.memory_bytes());
   if (!options.ok()) return options.status();
@@ -84,6 +90,7 @@ absl::Status Global(ServerState& state, const v1::ExtractGlobalRequest& request,
       auto values = extractor.Global(*volume, *options, cancelled);
       if (!values.ok()) return values.status();
       *response->mutable_window() = ToProto(extractor.Resolved(*options));
+      response->mutable_window()->clear_levels();
       auto* feature = response->add_features();
       feature->set_volume(stored.volume.name());
       feature->mutable_values()->Add(values->begin(), values->end());
@@ -173,8 +180,9 @@ absl::Status Sample(ServerState& state, const v1::SampleFeaturesRequest& request
   if (!options.ok()) return options.status();
   auto model = ModelOf(state, request.model());
   if (!model.ok()) return model.status();
-  if (absl::Status status = CheckAnswer("points", request.points_size(),
-                                        model->model.dense_channels(), kSampleOverheadBytes);
+  if (absl::Status status =
+          CheckAnswer("points", request.points_size(), DenseChannels(model->model, options->levels),
+                      kSampleOverheadBytes);
       !status.ok()) {
     return status;
   }
@@ -212,9 +220,9 @@ absl::Status Pool(ServerState& state, const v1::PoolFeaturesRequest& request,
   if (!labels.ok()) return labels.status();
   *response->mutable_model() = model->model.identity();
   return OnEngine(state, *model, *options, cancelled, [&](Extractor& extractor) -> absl::Status {
-    auto pooled =
-        extractor.Pool(*volume, *labels, *options, cancelled, state.memory_bytes(),
-                       VectorsInAnswer(2 * model->model.dense_channels(), kLabelOverheadBytes));
+    auto pooled = extractor.Pool(
+        *volume, *labels, *options, cancelled, state.memory_bytes(),
+        VectorsInAnswer(2 * DenseChannels(model->model, options->levels), kLabelOverheadBytes));
     if (!pooled.ok()) return pooled.status();
     *response->mutable_window() = ToProto(extractor.Resolved(*options));
     for (const LabelFeature& feature : *pooled) {

@@ -45,6 +45,11 @@ TEST_F(FeatureServiceTest, AnswersNameTheWindowsThatWereUsed) {
   EXPECT_EQ(used.blending(), v1::WindowOptions::GAUSSIAN);
   EXPECT_EQ(used.precision(), v1::WindowOptions::FLOAT32) << "of a CPU";
   EXPECT_EQ(used.batch(), 1);
+  EXPECT_EQ(used.levels(), 1);
+  dense.mutable_window()->set_levels(3);
+  const auto header = ExtractDense(features(), dense).header;
+  EXPECT_EQ(header.window().levels(), 3);
+  EXPECT_EQ(header.channels(), 8 + 16 + 32);
 
   v1::ExtractGlobalRequest global;
   global.add_volumes(dense.volume());
@@ -52,6 +57,7 @@ TEST_F(FeatureServiceTest, AnswersNameTheWindowsThatWereUsed) {
   v1::ExtractGlobalResponse answer;
   ASSERT_OK(features().ExtractGlobal(&context, global, &answer));
   EXPECT_EQ(answer.window().window(), 128) << "the card's crop";
+  EXPECT_EQ(answer.window().levels(), 0) << "it has none";
 }
 
 TEST_F(FeatureServiceTest, DenseFeaturesComeOnTheirGridWithAllTheirBytes) {
@@ -171,7 +177,7 @@ TEST_F(FeatureServiceTest, PoolingGivesStatisticsOfEachLabel) {
 }
 
 // As many dense channels as `base`, and next to nothing to compute.
-constexpr std::array<int64_t, 5> kAsWideAsBase = {32, 8, 8, 8, 8};
+constexpr std::array<int64_t, 5> kAsWideAsBase = {32, 8, 8, 16, 8};
 
 TEST_F(FeatureServiceTest, AsManyPointsAsTheLimitSaysFitIntoAnAnswerOfBase) {
   v1::Model model;
@@ -186,7 +192,7 @@ TEST_F(FeatureServiceTest, AsManyPointsAsTheLimitSaysFitIntoAnAnswerOfBase) {
     point->set_y_mm(11 + i / 16 % 16);
     point->set_z_mm(13 + i / 256);
   }
-  ClientContext most, more;
+  ClientContext most, more, with_levels, fewer;
   v1::SampleFeaturesResponse answer;
   ASSERT_OK(features().SampleFeatures(&most, request, &answer));
   ASSERT_EQ(answer.samples_size(), 4096);
@@ -194,6 +200,16 @@ TEST_F(FeatureServiceTest, AsManyPointsAsTheLimitSaysFitIntoAnAnswerOfBase) {
   EXPECT_LE(answer.ByteSizeLong(), kMebibyte);
   request.add_points();
   EXPECT_EQ(FieldOf(features().SampleFeatures(&more, request, &answer)), "points");
+
+  request.mutable_points()->RemoveLast();
+  request.mutable_window()->set_levels(4);
+  EXPECT_EQ(FieldOf(features().SampleFeatures(&with_levels, request, &answer)), "points");
+  while (request.points_size() > VectorsInAnswer(DenseChannels(model, 4), kSampleOverheadBytes)) {
+    request.mutable_points()->RemoveLast();
+  }
+  ASSERT_OK(features().SampleFeatures(&fewer, request, &answer));
+  for (const auto& sample : answer.samples()) ASSERT_EQ(sample.values_size(), 64);
+  EXPECT_LE(answer.ByteSizeLong(), kMebibyte);
 }
 
 TEST_F(FeatureServiceTest, MoreLabelsThanAnAnswerHoldsAreRefused) {
@@ -257,6 +273,9 @@ TEST_F(FeatureServiceTest, EveryWrongFieldOfAFeatureRequestIsNamed) {
   EXPECT_EQ(FieldOf(global([](auto& r) { r.mutable_window()->set_window(100); })), "window.window");
   EXPECT_EQ(FieldOf(global([](auto& r) { r.mutable_window()->set_overlap(0.9); })),
             "window.overlap");
+  EXPECT_EQ(FieldOf(global([](auto& r) { r.mutable_window()->set_levels(1); })), "window.levels");
+  EXPECT_EQ(FieldOf(dense([](auto& r) { r.mutable_window()->set_levels(5); })), "window.levels");
+  EXPECT_EQ(FieldOf(dense([](auto& r) { r.mutable_window()->set_levels(-1); })), "window.levels");
   EXPECT_EQ(FieldOf(global([](auto& r) {
               r.mutable_window()->set_blending(static_cast<v1::WindowOptions::Blending>(7));
             })),

@@ -106,6 +106,14 @@ class RealData(unittest.TestCase):
                 self.assertEqual(one_dense.shape[0], 8)
                 self.assertTrue(numpy.isfinite(one_dense).all())
                 self.assertGreater(one_dense.std(), 0)
+                # With the level before it behind the last one.
+                levels = self.folder / "levels.npy"
+                self.service.must("features", "dense", original, "--modality", modality, "--levels", "2", "-o", levels,
+                                  timeout=600)
+                two_levels = numpy.load(levels)
+                self.assertEqual(two_levels.shape, (8 + 16, *one_dense.shape[1:]))
+                numpy.testing.assert_array_equal(two_levels[:8], one_dense)
+                self.assertTrue(numpy.isfinite(two_levels).all())
                 # The same voxels stored as another program would: axes permuted, two of them reversed.
                 image = nibabel.load(original)
                 turned = image.as_reoriented(numpy.array([[2, 1], [0, -1], [1, -1]]))

@@ -20,6 +20,7 @@ struct FeatureOptions : ImportOptions {
   std::optional<double> overlap;
   std::string blending, precision;
   int batch = 0;
+  int levels = 0;  // of verbs that give dense features
 };
 
 void AddFeatureOptions(CLI::App* verb, FeatureOptions& options) {
@@ -39,12 +40,18 @@ void AddFeatureOptions(CLI::App* verb, FeatureOptions& options) {
                    "modality of files that are uploaded first, such as CT or MR");
 }
 
+void AddLevels(CLI::App* verb, FeatureOptions& options) {
+  verb->add_option("--levels", options.levels,
+                   "levels of the decoder, 1 to 4: more channels, coarser ones behind (default 1)");
+}
+
 void FillWindow(const FeatureOptions& options, v1::WindowOptions* window) {
   window->set_window(options.window);
   if (options.overlap) window->set_overlap(*options.overlap);
   if (options.blending == "constant") window->set_blending(v1::WindowOptions::CONSTANT);
   if (options.precision == "bfloat16") window->set_precision(v1::WindowOptions::BFLOAT16);
   window->set_batch(options.batch);
+  window->set_levels(options.levels);
 }
 
 // Adds the answer of one call of several; all must come from one model.
@@ -175,6 +182,7 @@ void AddDense(CLI::App& group, Action& action) {
   verb->add_option("--stride", options->stride, "keep every n-th voxel along each axis");
   verb->add_flag("--half", options->half, "float16 instead of float32 (.npy alone)");
   AddFeatureOptions(verb, *options);
+  AddLevels(verb, *options);
   verb->callback([options, &action] {
     if (options->half && !EndsIn({".npy"})(options->output).empty())
       throw CLI::ValidationError("--half: NIfTI has no half precision; write a .npy");
@@ -240,6 +248,7 @@ void AddSample(CLI::App& group, Action& action) {
   verb->add_option("--points", options->points, "CSV file of points")->required();
   verb->add_option("-o,--output", options->output, "CSV file to write (default: standard output)");
   AddFeatureOptions(verb, *options);
+  AddLevels(verb, *options);
   verb->callback([options, &action] {
     action = [options](Context& context) -> absl::Status {
       auto points = ReadPoints(options->points);
@@ -251,7 +260,8 @@ void AddSample(CLI::App& group, Action& action) {
       if (!model.ok()) return model.status();
       v1::SampleFeaturesResponse all;
       const size_t batch = static_cast<size_t>(std::min<int64_t>(
-          kMostPoints, VectorsInAnswer(model->dense_channels(), kSampleOverheadBytes)));
+          kMostPoints,
+          VectorsInAnswer(DenseChannels(*model, options->levels), kSampleOverheadBytes)));
       {
         ProgressBar bar("extracting", "points");
         for (size_t first = 0; first < points->size(); first += batch) {
@@ -317,6 +327,7 @@ void AddPool(CLI::App& group, Action& action) {
   verb->add_option("-o,--output", options->output,
                    "CSV file to write: label, voxels, means, deviations");
   AddFeatureOptions(verb, *options);
+  AddLevels(verb, *options);
   verb->callback([options, &action] {
     action = [options](Context& context) -> absl::Status {
       auto name = NameOfVolume(context, options->volume, *options);
