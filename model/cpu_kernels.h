@@ -1,5 +1,5 @@
-// The arithmetic of UNetEngine on the CPU: plain float arrays, no LibTorch, one table a processor
-// family.
+// The arithmetic of UNetEngine on the CPU, and of training's convolutions: plain float arrays, no
+// LibTorch, one table a processor family.
 //
 // Activations are `[voxel][channel]` (channels last), channels padded with zeros to a multiple
 // of 16. 3x3x3 convolutions are Winograd's F(2x2x2, 3x3x3) (Winograd 1980; Lavin and Gray, CVPR
@@ -14,6 +14,10 @@ namespace gvsl {
 
 constexpr int64_t kChannelBlock = 16;
 constexpr int64_t kTilePoints = 64;  // 4^3
+
+constexpr int64_t PaddedChannels(int64_t channels) {
+  return (channels + kChannelBlock - 1) / kChannelBlock * kChannelBlock;
+}
 
 // Size of a volume in voxels.
 struct Extent {
@@ -48,6 +52,18 @@ struct WeightGradient {
 };
 constexpr int64_t kGradientRow = 16;
 
+// The weights' gradient of a 3x3x3 zero-padded convolution of many channels, by the transforms of
+// input and gradient: products of whole blocks of tiles, summed point by point.
+struct WinogradGradient {
+  Extent extent;
+  int64_t in_channels = 0, out_channels = 0;  // multiples of kChannelBlock
+  const float* input = nullptr;               // [voxel][in_channels]
+  const float* gradient = nullptr;            // [voxel][out_channels]
+  int64_t block = 0;                          // tiles that `scratch` holds
+  float* scratch = nullptr;                   // WinogradGradientScratch, its first in_channels zero
+  float* sums = nullptr;                      // [point][in][out]
+};
+
 struct CpuKernels {
   const char* name;
   // Tiles [first, last) of a convolution. `scratch` holds WinogradScratch floats, its first
@@ -77,6 +93,18 @@ struct CpuKernels {
   // WeightGradientScratch floats.
   void (*weight_gradient)(const WeightGradient& task, int64_t first, int64_t last, float* scratch,
                           float* sums);
+  // Transforms tiles [begin, end) of the block that starts at tile `first`.
+  void (*winograd_gradient_tiles)(const WinogradGradient& task, int64_t first, int64_t begin,
+                                  int64_t end);
+  // Adds to the sums of points [begin, end) the products of a block's first `tiles` tiles.
+  void (*winograd_gradient_points)(const WinogradGradient& task, int64_t tiles, int64_t begin,
+                                   int64_t end);
+  // [channel][channel_stride] to [voxel][padded], zeros behind the channels.
+  void (*to_channels_last)(const float* from, int64_t channel_stride, int64_t voxels,
+                           int64_t channels, int64_t padded, float* to);
+  // And back.
+  void (*to_planar)(const float* from, int64_t voxels, int64_t channels, int64_t padded, float* to,
+                    int64_t channel_stride);
 };
 
 inline int64_t WeightGradientScratch(int64_t in_channels, int64_t out_channels) {
@@ -85,6 +113,13 @@ inline int64_t WeightGradientScratch(int64_t in_channels, int64_t out_channels) 
 
 // Floats of scratch for blocks of `tiles` tiles.
 int64_t WinogradScratch(int64_t in_channels, int64_t out_channels, int64_t tiles);
+
+// Tiles a block: so many that its transformed inputs and products stay in the caches, and the
+// weights, which every block reads once, are shared by many tiles; but a block for every thread.
+int64_t WinogradBlock(int64_t in_channels, int64_t out_channels, int64_t tiles, int64_t threads);
+
+// Floats of scratch of a WinogradGradient.
+int64_t WinogradGradientScratch(int64_t in_channels, int64_t out_channels, int64_t block);
 
 // The fastest table that this processor runs.
 const CpuKernels& BestCpuKernels();

@@ -20,11 +20,15 @@ inline void Store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 inline Vec Max(Vec a, Vec b) { return a > b ? a : b; }
 inline Vec Leaky(Vec v) { return Max(v, v * 0.2f); }
 
+// How a product reads a: [row][depth], or turned, [depth][row], and then adds to what c holds.
+enum class Reads { kRows, kTurnedAndAdds };
+
 // c[r][0..kVectors * kLanes) = sum over k of a[r][k] * b[k]; b is packed in blocks of 16 columns.
-template <int kCount, int kVectors>
+template <Reads kReads, int kCount, int kVectors>
 inline void Product(const float* a, int64_t a_stride, const float* b, int64_t depth, float* c,
                     int64_t c_stride) {
   constexpr int kPerBlock = kChannelBlock / kLanes;
+  constexpr bool kTurned = kReads == Reads::kTurnedAndAdds;
   Vec sum[kCount][kVectors] = {};
   for (int64_t k = 0; k < depth; ++k) {
     Vec column[kVectors];
@@ -35,7 +39,7 @@ inline void Product(const float* a, int64_t a_stride, const float* b, int64_t de
     }
 #pragma GCC unroll 16
     for (int r = 0; r < kCount; ++r) {
-      const float value = a[r * a_stride + k];
+      const float value = kTurned ? a[k * a_stride + r] : a[r * a_stride + k];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) sum[r][v] += value * column[v];
     }
@@ -43,25 +47,30 @@ inline void Product(const float* a, int64_t a_stride, const float* b, int64_t de
 #pragma GCC unroll 16
   for (int r = 0; r < kCount; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) Store(c + r * c_stride + v * kLanes, sum[r][v]);
+    for (int v = 0; v < kVectors; ++v) {
+      float* to = c + r * c_stride + v * kLanes;
+      Store(to, kTurned ? Load(to) + sum[r][v] : sum[r][v]);
+    }
   }
 }
 
-template <int kVectors>
+template <Reads kReads, int kVectors>
 void ProductRows(const float* a, int64_t a_stride, int64_t rows, const float* b, int64_t depth,
                  float* c, int64_t c_stride) {
   int64_t r = 0;
   const auto step = [&](auto product, int count) {
     for (; r + count <= rows; r += count) {
-      product(a + r * a_stride, a_stride, b, depth, c + r * c_stride, c_stride);
+      product(a + r * (kReads == Reads::kRows ? a_stride : 1), a_stride, b, depth, c + r * c_stride,
+              c_stride);
     }
   };
-  step(Product<kRows, kVectors>, kRows);
-  step(Product<4, kVectors>, 4);
-  step(Product<1, kVectors>, 1);
+  step(Product<kReads, kRows, kVectors>, kRows);
+  step(Product<kReads, 4, kVectors>, 4);
+  step(Product<kReads, 1, kVectors>, 1);
 }
 
 // c [rows][columns] = a [rows][depth] b, b packed [column block][depth][16].
+template <Reads kReads = Reads::kRows>
 void Multiply(const float* a, int64_t a_stride, int64_t rows, const float* b, int64_t depth,
               int64_t columns, float* c, int64_t c_stride) {
   constexpr int kOneBlock = kChannelBlock / kLanes;
@@ -69,10 +78,12 @@ void Multiply(const float* a, int64_t a_stride, int64_t rows, const float* b, in
   constexpr int64_t kColumns = kVectors * kLanes;
   int64_t column = 0;
   for (; column + kColumns <= columns; column += kColumns) {
-    ProductRows<kVectors>(a, a_stride, rows, b + column * depth, depth, c + column, c_stride);
+    ProductRows<kReads, kVectors>(a, a_stride, rows, b + column * depth, depth, c + column,
+                                  c_stride);
   }
   for (; column < columns; column += kChannelBlock) {
-    ProductRows<kOneBlock>(a, a_stride, rows, b + column * depth, depth, c + column, c_stride);
+    ProductRows<kReads, kOneBlock>(a, a_stride, rows, b + column * depth, depth, c + column,
+                                   c_stride);
   }
 }
 
@@ -234,6 +245,144 @@ void WinogradTiles(const Convolution& conv, int64_t first, int64_t last, float* 
   }
   for (int64_t tile = 0; tile < tiles; ++tile) {
     ScatterTile(conv, PlaceOf(conv.extent, first + tile), products + tile * out, out_point, sums);
+  }
+}
+
+// Where a WinogradGradient's scratch holds what.
+struct GradientScratch {
+  explicit GradientScratch(const WinogradGradient& task)
+      : row(task.in_channels + kChannelBlock),
+        input_point(task.block * row + kChannelBlock),
+        gradient_point(task.block * task.out_channels + kChannelBlock),
+        input(task.scratch + task.in_channels),
+        gradient(input + kTilePoints * input_point) {}
+  int64_t row, input_point, gradient_point;  // strides; padded as in WinogradTiles
+  float *input, *gradient;                   // [point][tile][in], [point][out block][tile][16]
+};
+
+// One axis of the gradient's transform: two values, `step` apart, to four points, `to_step` apart.
+inline void TransformGradientAxis(const Vec* d, int step, Vec* to, int to_step) {
+  const Vec d0 = d[0], d1 = d[step];
+  to[0] = d0;
+  to[to_step] = d0 + d1;
+  to[2 * to_step] = d0 - d1;
+  to[3 * to_step] = -d1;
+}
+
+void GradientTile(const WinogradGradient& task, const TilePlace& place, float* to, int64_t tiles,
+                  int64_t point_stride) {
+  const Extent& e = task.extent;
+  const int64_t channels = task.out_channels;
+  const float* corner =
+      task.gradient + ((place.z * e.height + place.y) * e.width + place.x) * channels;
+  for (int64_t c = 0; c < channels; c += kLanes) {
+    Vec outputs[8], lines[16], planes[32];
+    for (int i = 0; i < 8; ++i) {
+      const int64_t z = i / 4, y = i / 2 % 2, x = i % 2;
+      const bool inside = place.z + z < e.depth && place.y + y < e.height && place.x + x < e.width;
+      outputs[i] =
+          inside ? Load(corner + ((z * e.height + y) * e.width + x) * channels + c) : Vec{};
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) TransformGradientAxis(outputs + 2 * i, 1, lines + 4 * i, 1);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      const int z = i / 4, x = i % 4;
+      TransformGradientAxis(lines + z * 8 + x, 4, planes + z * 16 + x, 4);
+    }
+    float* out = to + c / kChannelBlock * tiles * kChannelBlock + c % kChannelBlock;
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      Vec points[4];
+      TransformGradientAxis(planes + i, 16, points, 1);
+#pragma GCC unroll 4
+      for (int z = 0; z < 4; ++z) Store(out + (z * 16 + i) * point_stride, points[z]);
+    }
+  }
+}
+
+void WinogradGradientTiles(const WinogradGradient& task, int64_t first, int64_t begin,
+                           int64_t end) {
+  const GradientScratch scratch(task);
+  Convolution conv;
+  conv.extent = task.extent;
+  conv.in_channels = conv.input_stride = task.in_channels;
+  conv.input = task.input;
+  const int64_t across = (task.extent.width + 1) / 2;
+  const int64_t tiles = std::min(task.block, task.extent.tiles() - first);
+  for (int64_t tile = begin; tile < end;) {
+    const int64_t run = std::min(end - tile, across - tile % across);
+    GatherTiles(conv, PlaceOf(task.extent, tile), run, task.scratch,
+                scratch.input + (tile - first) * scratch.row, scratch.row, scratch.input_point);
+    for (int64_t i = 0; i < run; ++i, ++tile) {
+      GradientTile(task, PlaceOf(task.extent, tile),
+                   scratch.gradient + (tile - first) * kChannelBlock, tiles,
+                   scratch.gradient_point);
+    }
+  }
+}
+
+void WinogradGradientPoints(const WinogradGradient& task, int64_t tiles, int64_t begin,
+                            int64_t end) {
+  const GradientScratch scratch(task);
+  for (int64_t point = begin; point < end; ++point) {
+    Multiply<Reads::kTurnedAndAdds>(
+        scratch.input + point * scratch.input_point, scratch.row, task.in_channels,
+        scratch.gradient + point * scratch.gradient_point, tiles, task.out_channels,
+        task.sums + point * task.in_channels * task.out_channels, task.out_channels);
+  }
+}
+
+// A run of voxels and a block of channels at a time: so much of each channel at once is read in a
+// piece, and every line of the other side is touched once.
+constexpr int64_t kVoxelRun = 256;
+
+void ToChannelsLast(const float* from, int64_t channel_stride, int64_t voxels, int64_t channels,
+                    int64_t padded, float* to) {
+  for (int64_t begin = 0; begin < voxels; begin += kVoxelRun) {
+    const int64_t end = std::min(voxels, begin + kVoxelRun);
+    for (int64_t block = 0; block < padded; block += kChannelBlock) {
+      const int64_t real = std::min(kChannelBlock, channels - block);
+      const float* values = from + block * channel_stride;
+      float* line = to + begin * padded + block;
+      if (real == kChannelBlock) {
+        for (int64_t i = begin; i < end; ++i, line += padded) {
+          for (int64_t c = 0; c < kChannelBlock; ++c) line[c] = values[c * channel_stride + i];
+        }
+      } else {
+        for (int64_t i = begin; i < end; ++i, line += padded) {
+          for (int64_t c = 0; c < kChannelBlock; ++c) {
+            line[c] = c < real ? values[c * channel_stride + i] : 0.0f;
+          }
+        }
+      }
+    }
+  }
+}
+
+void ToPlanar(const float* from, int64_t voxels, int64_t channels, int64_t padded, float* to,
+              int64_t channel_stride) {
+  for (int64_t begin = 0; begin < voxels; begin += kVoxelRun) {
+    const int64_t end = std::min(voxels, begin + kVoxelRun);
+    for (int64_t block = 0; block < channels; block += kChannelBlock) {
+      const int64_t real = std::min(kChannelBlock, channels - block);
+      float* values = to + block * channel_stride;
+      const float* line = from + begin * padded + block;
+      // Lines of sixteen voxels, turned among the registers and the first cache.
+      int64_t i = begin;
+      for (; real == kChannelBlock && i + kChannelBlock <= end; i += kChannelBlock) {
+        float turned[kChannelBlock][kChannelBlock];
+        for (int64_t v = 0; v < kChannelBlock; ++v, line += padded) {
+          for (int64_t c = 0; c < kChannelBlock; ++c) turned[c][v] = line[c];
+        }
+        for (int64_t c = 0; c < kChannelBlock; ++c) {
+          std::memcpy(values + c * channel_stride + i, turned[c], sizeof(turned[c]));
+        }
+      }
+      for (; i < end; ++i, line += padded) {
+        for (int64_t c = 0; c < real; ++c) values[c * channel_stride + i] = line[c];
+      }
+    }
   }
 }
 
@@ -458,7 +607,17 @@ void WeightGradients(const WeightGradient& task, int64_t first, int64_t last, fl
 }  // namespace
 
 extern const CpuKernels GVSL_TABLE;
-const CpuKernels GVSL_TABLE = {GVSL_NAME,       WinogradTiles, FirstLayer, Normalise,
-                               NormalisePlanar, MaxPool,       Upsample,   WeightGradients};
+const CpuKernels GVSL_TABLE = {GVSL_NAME,
+                               WinogradTiles,
+                               FirstLayer,
+                               Normalise,
+                               NormalisePlanar,
+                               MaxPool,
+                               Upsample,
+                               WeightGradients,
+                               WinogradGradientTiles,
+                               WinogradGradientPoints,
+                               ToChannelsLast,
+                               ToPlanar};
 
 }  // namespace gvsl

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/winograd.h"
+
 namespace gvsl {
 namespace {
 
@@ -13,43 +15,12 @@ constexpr int64_t kChannelsPerGroup = 8;
 constexpr double kNormEpsilon = 1e-5;
 constexpr size_t kTensorsPerLayer = 4;  // convolution weight and bias, norm weight and bias
 
-int64_t Padded(int64_t channels) {
-  return (channels + kChannelBlock - 1) / kChannelBlock * kChannelBlock;
-}
-
 float* Floats(const at::Tensor& tensor) { return tensor.data_ptr<float>(); }
 
 at::Tensor PadVector(const at::Tensor& vector) {
-  return at::constant_pad_nd(vector.to(at::kFloat), {0, Padded(vector.numel()) - vector.numel()}, 0)
+  return at::constant_pad_nd(vector.to(at::kFloat),
+                             {0, PaddedChannels(vector.numel()) - vector.numel()}, 0)
       .contiguous();
-}
-
-// [4, 3]: weights at three taps to weights at four points (G of Lavin and Gray).
-at::Tensor WeightTransform() {
-  return at::tensor({1.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, -0.5, 0.5, 0.0, 0.0, 1.0}, at::kDouble)
-      .view({4, 3});
-}
-
-// [out, in, points] to [points, out block, in, 16], the order in which a product reads its columns.
-at::Tensor PackColumns(const at::Tensor& weights) {
-  const int64_t out = weights.size(0), in = weights.size(1), points = weights.size(2);
-  return weights.view({out / kChannelBlock, kChannelBlock, in, points})
-      .permute({3, 0, 2, 1})
-      .to(at::kFloat)
-      .contiguous();
-}
-
-// Tiles a block: so many that its transformed inputs and products stay in the caches, and the
-// weights, which every block reads once, are shared by many tiles; but a block for every thread.
-int64_t TilesPerBlock(int64_t in, int64_t out, int64_t tiles) {
-  constexpr int64_t kRowsTogether = 12;           // of the product kernel
-  constexpr int64_t kFloatsNear = 3 * (1 << 16);  // 768 KiB of second-level cache
-  constexpr int64_t kManyWeights = 128 * 128;
-  int64_t block = kFloatsNear / (kTilePoints * (in + out)) / kRowsTogether * kRowsTogether;
-  block = std::clamp(block, 2 * kRowsTogether, 4 * kRowsTogether);
-  if (in * out >= kManyWeights) block = 4 * kRowsTogether;
-  const int64_t share = (tiles + at::get_num_threads() - 1) / at::get_num_threads();
-  return std::max<int64_t>(1, std::min(block, share));
 }
 
 }  // namespace
@@ -61,7 +32,7 @@ CpuUNet::CpuUNet(const StateDict& state, const std::array<int64_t, 5>& widths,
     layers_.push_back(MakeLayer(state, layers_.size() * kTensorsPerLayer, in));
   };
   for (int level = 0; level < 5; ++level) {
-    padded_[level] = Padded(widths[level]);
+    padded_[level] = PaddedChannels(widths[level]);
     add({level == 0 ? 1 : widths[level - 1]});
     add({widths[level]});
   }
@@ -76,7 +47,7 @@ CpuUNet::Layer CpuUNet::MakeLayer(const StateDict& state, size_t first_tensor,
   const at::Tensor weight = state.at(first_tensor).second.to(at::kCPU, at::kDouble).contiguous();
   Layer layer;
   layer.real_out = weight.size(0);
-  layer.out = Padded(layer.real_out);
+  layer.out = PaddedChannels(layer.real_out);
   layer.bias = PadVector(state.at(first_tensor + 1).second);
   layer.gamma = PadVector(state.at(first_tensor + 2).second);
   layer.beta = PadVector(state.at(first_tensor + 3).second);
@@ -84,7 +55,11 @@ CpuUNet::Layer CpuUNet::MakeLayer(const StateDict& state, size_t first_tensor,
     layer.in = 1;
     const at::Tensor padded = at::constant_pad_nd(weight.view({layer.real_out, kTaps}),
                                                   {0, 0, 0, layer.out - layer.real_out}, 0);
-    layer.weights = PackColumns(padded.unsqueeze(2).contiguous());
+    // [out block][tap][16], the order in which a product reads its columns.
+    layer.weights = padded.view({layer.out / kChannelBlock, kChannelBlock, kTaps})
+                        .permute({0, 2, 1})
+                        .to(at::kFloat)
+                        .contiguous();
     return layer;
   }
   std::vector<at::Tensor> pieces;
@@ -92,19 +67,14 @@ CpuUNet::Layer CpuUNet::MakeLayer(const StateDict& state, size_t first_tensor,
   for (const int64_t channels : in) {
     const at::Tensor piece = weight.narrow(1, begin, channels);
     pieces.push_back(at::constant_pad_nd(
-        piece, {0, 0, 0, 0, 0, 0, 0, Padded(channels) - channels, 0, layer.out - layer.real_out},
+        piece,
+        {0, 0, 0, 0, 0, 0, 0, PaddedChannels(channels) - channels, 0, layer.out - layer.real_out},
         0));
     begin += channels;
   }
-  at::Tensor transformed = at::cat(pieces, 1);  // [out, in, 3, 3, 3]
-  layer.in = transformed.size(1);
-  const at::Tensor transform = WeightTransform().t();
-  for (int axis = 0; axis < 3; ++axis) {
-    // The last axis is transformed and moved to the front of the three: thrice restores their
-    // order.
-    transformed = transformed.matmul(transform).permute({0, 1, 4, 2, 3});
-  }
-  layer.weights = PackColumns(transformed.contiguous().view({layer.out, layer.in, kTilePoints}));
+  const at::Tensor joined = at::cat(pieces, 1);
+  layer.in = joined.size(1);
+  layer.weights = WinogradWeights(joined, /*turned=*/false);
   return layer;
 }
 
@@ -160,7 +130,8 @@ CpuUNet::Raw CpuUNet::Convolve(const Layer& layer, const Extent& extent, const f
   // Few rows a block: a float sum over a whole plane would lose four digits where the image is
   // constant, as air is.
   constexpr int64_t kRowsPerBlock = 4;
-  const int64_t block = first_layer ? kRowsPerBlock : TilesPerBlock(layer.in, layer.out, work);
+  const int64_t block =
+      first_layer ? kRowsPerBlock : WinogradBlock(layer.in, layer.out, work, at::get_num_threads());
   const int64_t blocks = (work + block - 1) / block;
   const int64_t scratch_size =
       first_layer ? kTaps * extent.width : WinogradScratch(layer.in, layer.out, block);
@@ -213,7 +184,9 @@ CpuUNet::Raw CpuUNet::Block(size_t first_layer, const Extent& extent, const floa
   return Convolve(layers_[first_layer + 1], extent, Floats(hidden.values), layer.out);
 }
 
-void CpuUNet::Forward(const float* image, const Extent& extent, float* dense, float* global) const {
+void CpuUNet::Forward(const float* image, const Extent& extent, const std::vector<float*>& levels,
+                      float* global) const {
+  const bool decodes = !levels.empty();
   // joined[level] [voxel][skip channels, doubled channels]: the input of the level's up step.
   std::array<at::Tensor, 4> joined;
   std::array<Extent, 5> extents;
@@ -229,16 +202,16 @@ void CpuUNet::Forward(const float* image, const Extent& extent, float* dense, fl
     const Raw raw = Block(first_layer, here, input, stride);
     if (level == 4) {
       ActivatePlanar(raw, second, here.voxels(), global);
-      if (dense == nullptr) return;
+      if (!decodes) return;
       Activate(raw, second, here.voxels(), Floats(raw.values), second.out);
       current = raw.values;
       break;
     }
-    const int64_t skip_stride = second.out + (dense != nullptr ? padded_[level + 1] : 0);
+    const int64_t skip_stride = second.out + (decodes ? padded_[level + 1] : 0);
     const at::Tensor skip =
-        dense != nullptr ? at::empty({here.voxels(), skip_stride}, at::kFloat) : raw.values;
+        decodes ? at::empty({here.voxels(), skip_stride}, at::kFloat) : raw.values;
     Activate(raw, second, here.voxels(), Floats(skip), skip_stride);
-    if (dense != nullptr) joined[level] = skip;
+    if (decodes) joined[level] = skip;
     current = at::empty({here.voxels() / 8, second.out}, at::kFloat);
     at::parallel_for(0, here.depth / 2 * (here.height / 2), 1, [&](int64_t begin, int64_t end) {
       kernels_.max_pool(Floats(skip), skip_stride, here, second.out, begin, end, Floats(current));
@@ -260,9 +233,10 @@ void CpuUNet::Forward(const float* image, const Extent& extent, float* dense, fl
     current = at::Tensor();
     Raw raw = Block(first_layer, here, Floats(joined[level]), join_stride);
     joined[level] = at::Tensor();
-    if (level == 0) {
-      ActivatePlanar(raw, second, here.voxels(), dense);
-    } else {
+    if (level < static_cast<int>(levels.size())) {
+      ActivatePlanar(raw, second, here.voxels(), levels[level]);
+    }
+    if (level > 0) {
       Activate(raw, second, here.voxels(), Floats(raw.values), second.out);
       current = raw.values;
     }

@@ -4,6 +4,7 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include "model/cpu_kernels.h"
+#include "model/winograd.h"
 
 namespace gvsl {
 namespace {
@@ -22,13 +23,23 @@ bool OnOneDnn(const Tensor& x, const Tensor& weight) {
          at::globalContext().userEnabledMkldnn() && at::hasMKLDNN();
 }
 
+// By Winograd's transforms, which take a third of the products of the direct sum; of fewer channels
+// most of a block would be padding.
+bool OnWinograd(const Tensor& weight) {
+  return weight.size(0) >= kChannelBlock && weight.size(1) >= kChannelBlock;
+}
+
 bool OwnWeightGradient(const Tensor& x, const Tensor& weight) {
   return x.size(4) >= kShortestRow && weight.size(0) * weight.size(1) <= kMostChannelPairs;
 }
 
-// `bias` may be undefined: none.
 Tensor OneDnnConvolution(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return at::mkldnn_convolution(x, weight, bias, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, /*groups=*/1);
+}
+
+Tensor Convolved(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  return OnWinograd(weight) ? WinogradConvolution(x, weight, bias)
+                            : OneDnnConvolution(x, weight, bias);
 }
 
 // LibTorch's own gradients of x, the weights and the bias, those that are wanted.
@@ -44,13 +55,18 @@ class ConvolutionFunction : public torch::autograd::Function<ConvolutionFunction
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight,
                         const Tensor& bias) {
     context->save_for_backward({x, weight});
-    return OneDnnConvolution(x, weight, bias);
+    return Convolved(x, weight, bias);
   }
 
   static tensor_list backward(AutogradContext* context, tensor_list upstream) {
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], gradient = upstream[0].contiguous();
     Tensor of_x, of_weight, of_bias;
+    if (OnWinograd(weight)) {
+      std::tie(of_x, of_weight) =
+          WinogradGradients(gradient, x, weight, context->needs_input_grad(0));
+      return {of_x, of_weight, gradient.sum({0, 2, 3, 4})};
+    }
     if (context->needs_input_grad(0)) {
       // The same convolution with the taps turned round; LibTorch would not take oneDNN for one
       // sample.
@@ -190,7 +206,7 @@ Tensor TrainedConvolutionImpl::forward(const Tensor& x) {
     return ConvolutionInParts(x, weight, bias, kPart);
   }
   if (!OnOneDnn(x, weight)) return Conv3dImpl::forward(x);
-  if (!at::GradMode::is_enabled()) return OneDnnConvolution(x, weight, bias);
+  if (!at::GradMode::is_enabled()) return Convolved(x, weight, bias);
   return ConvolutionFunction::apply(x, weight, bias);
 }
 
