@@ -17,7 +17,7 @@ uint32_t ChecksumOf(const std::string& data) {
 
 int64_t DenseChannels(const v1::Model& model, int64_t levels) {
   const auto& widths = model.card().widths();
-  const int64_t count = std::clamp<int64_t>(levels, 1, widths.size());
+  const int64_t count = std::min<int64_t>(std::max<int64_t>(levels, 1), widths.size());
   return std::accumulate(widths.begin(), widths.begin() + count, int64_t{0});
 }
 

@@ -17,12 +17,6 @@ constexpr size_t kTensorsPerLayer = 4;  // convolution weight and bias, norm wei
 
 float* Floats(const at::Tensor& tensor) { return tensor.data_ptr<float>(); }
 
-at::Tensor PadVector(const at::Tensor& vector) {
-  return at::constant_pad_nd(vector.to(at::kFloat),
-                             {0, PaddedChannels(vector.numel()) - vector.numel()}, 0)
-      .contiguous();
-}
-
 }  // namespace
 
 CpuUNet::CpuUNet(const StateDict& state, const std::array<int64_t, 5>& widths,
@@ -44,13 +38,13 @@ CpuUNet::CpuUNet(const StateDict& state, const std::array<int64_t, 5>& widths,
 
 CpuUNet::Layer CpuUNet::MakeLayer(const StateDict& state, size_t first_tensor,
                                   const Pieces& in) const {
-  const at::Tensor weight = state.at(first_tensor).second.to(at::kCPU, at::kDouble).contiguous();
+  const at::Tensor weight = state.at(first_tensor).second.to(at::kCPU, at::kFloat).contiguous();
   Layer layer;
   layer.real_out = weight.size(0);
   layer.out = PaddedChannels(layer.real_out);
-  layer.bias = PadVector(state.at(first_tensor + 1).second);
-  layer.gamma = PadVector(state.at(first_tensor + 2).second);
-  layer.beta = PadVector(state.at(first_tensor + 3).second);
+  layer.bias = PaddedVector(state.at(first_tensor + 1).second);
+  layer.gamma = PaddedVector(state.at(first_tensor + 2).second);
+  layer.beta = PaddedVector(state.at(first_tensor + 3).second);
   if (weight.size(1) == 1) {
     layer.in = 1;
     const at::Tensor padded = at::constant_pad_nd(weight.view({layer.real_out, kTaps}),
@@ -58,7 +52,6 @@ CpuUNet::Layer CpuUNet::MakeLayer(const StateDict& state, size_t first_tensor,
     // [out block][tap][16], the order in which a product reads its columns.
     layer.weights = padded.view({layer.out / kChannelBlock, kChannelBlock, kTaps})
                         .permute({0, 2, 1})
-                        .to(at::kFloat)
                         .contiguous();
     return layer;
   }

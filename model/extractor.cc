@@ -116,9 +116,7 @@ struct Extractor::Impl {
   // holds the most: the skip connections so far, the joined input of a block, and its two
   // convolutions' outputs.
   int64_t PassBytes(const Index3& side, int64_t batch, int64_t levels) const {
-    const auto padded = [this](int level) {
-      return (info.card.widths[level] + kChannelBlock - 1) / kChannelBlock * kChannelBlock;
-    };
+    const auto padded = [this](int level) { return PaddedChannels(info.card.widths[level]); };
     const int64_t voxels = batch * side[0] * side[1] * side[2];
     int64_t skips = 0, peak = 0;
     for (int level = 0; level < 5; ++level) {
@@ -126,7 +124,11 @@ struct Extractor::Impl {
       if (level < 4) skips += here * (padded(level) + padded(level + 1));
       peak = std::max(peak, skips + 2 * here * padded(level));
     }
-    return (voxels * (1 + info.card.dense_channels(levels)) + peak) *
+    int64_t coarse = 0;  // levels before they are enlarged
+    for (int64_t level = 1; level < levels; ++level) {
+      coarse += (voxels >> 3 * level) * info.card.widths[static_cast<size_t>(level)];
+    }
+    return (voxels * (1 + info.card.dense_channels(levels)) + coarse + peak) *
            static_cast<int64_t>(sizeof(float));
   }
   // A slab that a pass adds to and what is held beside it, against what may be taken; 0: anything.

@@ -560,6 +560,31 @@ TEST_F(ExtractorTest, RefusesASlabLargerThanMemoryBeforeAnyWork) {
   EXPECT_NE(Message(levels).find("fewer levels"), std::string::npos) << Message(levels);
 }
 
+TEST_F(ExtractorTest, CountsWhatIsHeldBesideTheSlab) {
+  const Volume volume = NoiseVolume({90, 80, 40}, {1, 1, 1});
+  // Whether the work begins: it ends before its first window.
+  const auto fits = [&](DenseOptions options, int64_t memory_bytes) {
+    options.memory_bytes = memory_bytes;
+    DenseField field;
+    return extractor_
+               ->Dense(
+                   volume, options, [] { return true; }, field)
+               .code() == absl::StatusCode::kCancelled;
+  };
+  DenseOptions plain = Dense(32), onto_volume = plain, with_stride = plain;
+  onto_volume.volume_space = true;
+  with_stride.stride = 2;
+  int64_t low = 1, high = int64_t{1} << 30;
+  while (high - low > 1) (fits(plain, (low + high) / 2) ? high : low) = (low + high) / 2;
+  ASSERT_FALSE(fits(plain, low));
+  ASSERT_TRUE(fits(plain, high));
+  const int64_t plane = 4 * kChannels * 90 * 80;
+  EXPECT_FALSE(fits(onto_volume, high + 3 * plane - 1)) << "two planes and a slice";
+  EXPECT_TRUE(fits(onto_volume, high + 3 * plane));
+  EXPECT_FALSE(fits(with_stride, high + plane / 4 - 1)) << "a slice of a fourth";
+  EXPECT_TRUE(fits(with_stride, high + plane / 4));
+}
+
 TEST_F(ExtractorTest, IsDeterministicForAThreadCountAndCloseForAnother) {
   const Volume volume = NoiseVolume({45, 40, 36}, {1, 1, 1});
   const DenseField first = DenseOf(*extractor_, volume, Dense(32));

@@ -130,7 +130,8 @@ TEST_F(Gradient, OfAConvolutionIsLibTorchs) {
   };
   for (const Shape& s :
        {Shape{2, 1, 8, 9, 10, 16}, Shape{1, 3, 5, 4, 17, 35}, Shape{2, 24, 8, 16, 16, 16},
-        Shape{1, 2, 1, 1, 1, 19}, Shape{1, 80, 64, 3, 2, 4}, Shape{2, 80, 64, 3, 2, 4}}) {
+        Shape{1, 2, 1, 1, 1, 19}, Shape{1, 80, 64, 3, 2, 4}, Shape{2, 80, 64, 3, 2, 4},
+        Shape{2, 24, 8, 4, 4, 8}}) {
     const Tensor x = torch::randn({s.samples, s.in, s.depth, s.height, s.width});
     const Tensor upstream = torch::randn({s.samples, s.out, s.depth, s.height, s.width});
     TrainedConvolution ours(torch::nn::Conv3dOptions(s.in, s.out, 3).padding(1));

@@ -13,12 +13,11 @@ using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-constexpr int64_t kMostChannelPairs = 4096;  // above, the matrix product has work enough
 constexpr int64_t kShortestRow = 16;
 constexpr int64_t kShares = 16;  // of the slices, whatever the number of threads
 
-// oneDNN's kernels, in float32 on the CPU.
-bool OnOneDnn(const Tensor& x, const Tensor& weight) {
+// What other kernels than LibTorch's choice compute: 3x3x3 in float32 on the CPU.
+bool OnOurCpu(const Tensor& x, const Tensor& weight) {
   return x.device().is_cpu() && x.scalar_type() == at::kFloat && weight.size(2) == 3 &&
          at::globalContext().userEnabledMkldnn() && at::hasMKLDNN();
 }
@@ -29,10 +28,9 @@ bool OnWinograd(const Tensor& weight) {
   return weight.size(0) >= kChannelBlock && weight.size(1) >= kChannelBlock;
 }
 
-bool OwnWeightGradient(const Tensor& x, const Tensor& weight) {
-  return x.size(4) >= kShortestRow && weight.size(0) * weight.size(1) <= kMostChannelPairs;
-}
+bool OwnWeightGradient(const Tensor& x) { return x.size(4) >= kShortestRow; }
 
+// `bias` may be undefined: none.
 Tensor OneDnnConvolution(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return at::mkldnn_convolution(x, weight, bias, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, /*groups=*/1);
 }
@@ -62,6 +60,7 @@ class ConvolutionFunction : public torch::autograd::Function<ConvolutionFunction
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], gradient = upstream[0].contiguous();
     Tensor of_x, of_weight, of_bias;
+    TORCH_CHECK(!at::GradMode::is_enabled(), "gradients of a convolution's gradients");
     if (OnWinograd(weight)) {
       std::tie(of_x, of_weight) =
           WinogradGradients(gradient, x, weight, context->needs_input_grad(0));
@@ -75,7 +74,7 @@ class ConvolutionFunction : public torch::autograd::Function<ConvolutionFunction
                                      Tensor())
                  : std::get<0>(Gradients(gradient, x, weight, {true, false, false}));
     }
-    if (OwnWeightGradient(x, weight)) {
+    if (OwnWeightGradient(x)) {
       of_weight = WeightGradientOnCpu(x, gradient);
       of_bias = gradient.sum({0, 2, 3, 4});
     } else {
@@ -205,7 +204,7 @@ Tensor TrainedConvolutionImpl::forward(const Tensor& x) {
   if (x.is_cuda() && weight.size(0) <= kFew && in > kPart && in % kPart == 0) {
     return ConvolutionInParts(x, weight, bias, kPart);
   }
-  if (!OnOneDnn(x, weight)) return Conv3dImpl::forward(x);
+  if (!OnOurCpu(x, weight)) return Conv3dImpl::forward(x);
   if (!at::GradMode::is_enabled()) return Convolved(x, weight, bias);
   return ConvolutionFunction::apply(x, weight, bias);
 }

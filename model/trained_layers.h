@@ -8,9 +8,10 @@
 namespace gvsl {
 
 // On the CPU, for 3x3x3 in float32:
-// - One sample of few channels: LibTorch leaves oneDNN aside for a kernel ten times slower.
-// - The weights' gradient: oneDNN has no kernel of its own in 3D on AVX2 and multiplies the matrix
-//   of all taps; for channels in times channels out up to 4,096, ours is used.
+// - From 16 channels to 16 or more, Winograd's transforms (model/winograd.h).
+// - Fewer, by oneDNN, even for one sample, where LibTorch takes a kernel ten times slower; but the
+//   weights' gradient, for which oneDNN has no kernel of its own in 3D on AVX2, by ours for rows of
+//   16 voxels or more.
 // On CUDA: a convolution of many channels to few is a sum over parts of them. For the gradients of
 // 64 to 16 at 128^3 in bf16 cuDNN takes 426 ms, for those of 32 to 16 3.6 ms (H100, cuDNN 9.19).
 class TrainedConvolutionImpl : public torch::nn::Conv3dImpl {

@@ -141,11 +141,12 @@ at::Tensor WeightsOf(const at::Tensor& sums, int64_t out, int64_t in) {
   return weight;
 }
 
-at::Tensor PaddedBias(const at::Tensor& bias) {
-  return at::constant_pad_nd(bias, {0, PaddedChannels(bias.numel()) - bias.numel()}).contiguous();
-}
-
 }  // namespace
+
+at::Tensor PaddedVector(const at::Tensor& vector) {
+  const int64_t missing = PaddedChannels(vector.numel()) - vector.numel();
+  return at::constant_pad_nd(vector.to(at::kFloat), {0, missing}).contiguous();
+}
 
 at::Tensor WinogradWeights(const at::Tensor& weight, bool turned) {
   const at::Tensor plain = weight.to(at::kFloat).contiguous();
@@ -186,7 +187,7 @@ at::Tensor WinogradWeights(const at::Tensor& weight, bool turned) {
 
 at::Tensor WinogradConvolution(const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& bias, const CpuKernels& kernels) {
-  const at::Tensor weights = WinogradWeights(weight, false), padded_bias = PaddedBias(bias);
+  const at::Tensor weights = WinogradWeights(weight, false), padded_bias = PaddedVector(bias);
   const at::Tensor result =
       at::empty({x.size(0), weight.size(0), x.size(2), x.size(3), x.size(4)}, at::kFloat);
   for (int64_t n = 0; n < x.size(0); ++n) {

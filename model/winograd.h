@@ -12,6 +12,9 @@
 
 namespace gvsl {
 
+// A value a channel, with zeros behind them up to PaddedChannels.
+at::Tensor PaddedVector(const at::Tensor& vector);
+
 // Weights [out, in, 3, 3, 3] as a Convolution wants them, [point][out block][in][16], both channel
 // counts padded. `turned`: those of the gradient of its input, the same convolution with the taps
 // turned round and in and out exchanged.

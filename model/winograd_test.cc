@@ -52,22 +52,26 @@ TEST_P(WinogradTest, GivesTheConvolutionAndItsGradients) {
 INSTANTIATE_TEST_SUITE_P(
     ChannelsAndSizes, WinogradTest,
     testing::Values(Case{16, 16, {2, 8, 8, 8}},
-                    Case{48, 32, {1, 6, 20, 10}},  // 150 tiles: blocks that end within a row
-                    Case{24, 40, {2, 5, 4, 7}},    // padded channels, odd sides
-                    Case{16, 32, {3, 1, 1, 1}},    // the deepest level of a crop of 16
-                    Case{8, 3, {1, 4, 6, 4}},      //
+                    Case{48, 32, {1, 6, 20, 10}},   // 150 tiles: blocks that end within a row
+                    Case{24, 40, {2, 5, 4, 7}},     // padded channels, odd sides
+                    Case{16, 32, {3, 1, 1, 1}},     // the deepest level of a crop of 16
+                    Case{8, 3, {1, 4, 6, 4}},       //
+                    Case{64, 64, {1, 18, 18, 18}},  // 729 tiles: three blocks of the gradient
                     Case{256, 128, {1, 2, 4, 4}}));
 
 TEST(Winograd, DoesNotDependOnTheNumberOfThreads) {
-  const Inputs in = InputsOf({32, 48, {1, 16, 16, 16}});
-  const auto all = [&](int threads) {
-    at::set_num_threads(threads);
-    const auto gradients = WinogradGradients(in.gradient, in.x, in.weight, true);
-    return std::array<at::Tensor, 3>{WinogradConvolution(in.x, in.weight, in.bias), gradients.first,
-                                     gradients.second};
-  };
-  const auto one = all(1), two = all(2);
-  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(one[i], two[i])) << i;
+  // 27 tiles: one block of them for one thread, two for two.
+  const Inputs in = InputsOf({32, 48, {1, 6, 6, 6}});
+  for (const CpuKernels* const* table = AllCpuKernels(); *table != nullptr; ++table) {
+    const auto all = [&](int threads) {
+      at::set_num_threads(threads);
+      const auto gradients = WinogradGradients(in.gradient, in.x, in.weight, true, **table);
+      return std::array<at::Tensor, 3>{WinogradConvolution(in.x, in.weight, in.bias, **table),
+                                       gradients.first, gradients.second};
+    };
+    const auto one = all(1), two = all(2);
+    for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(one[i], two[i])) << (*table)->name << i;
+  }
 }
 
 // Memory formats that LibTorch may hand over.

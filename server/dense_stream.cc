@@ -2,6 +2,7 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <array>
 
 #include "client/wire.h"
 
@@ -21,11 +22,16 @@ absl::Status DenseStream::Begin(const DenseHeader& header) {
 absl::Status DenseStream::Slice(int64_t, const float* values) {
   if (header_.type() != v1::FLOAT16)
     return Add(reinterpret_cast<const char*>(values), slice_values_ * sizeof(float));
-  half_.resize(slice_values_);
-  for (size_t i = 0; i < slice_values_; ++i) {
-    half_[i] = Eigen::numext::bit_cast<uint16_t>(Eigen::half(values[i]));
+  std::array<uint16_t, 16384> half;  // a slice may have hundreds of channels
+  for (size_t first = 0; first < slice_values_; first += half.size()) {
+    const size_t count = std::min(half.size(), slice_values_ - first);
+    for (size_t i = 0; i < count; ++i) {
+      half[i] = Eigen::numext::bit_cast<uint16_t>(Eigen::half(values[first + i]));
+    }
+    absl::Status status = Add(reinterpret_cast<const char*>(half.data()), count * sizeof(uint16_t));
+    if (!status.ok()) return status;
   }
-  return Add(reinterpret_cast<const char*>(half_.data()), half_.size() * sizeof(uint16_t));
+  return absl::OkStatus();
 }
 
 absl::Status DenseStream::Add(const char* data, size_t size) {

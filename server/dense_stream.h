@@ -30,7 +30,6 @@ class DenseStream final : public DenseSink {
   StreamWriter<v1::ExtractDenseResponse>& writer_;
   v1::ExtractDenseResponse::Header header_;
   size_t slice_values_ = 0;
-  std::vector<uint16_t> half_;
   v1::ExtractDenseResponse pending_;
 };
 

@@ -29,6 +29,10 @@ absl::StatusOr<WindowOptions> WindowFrom(const v1::WindowOptions& message, int64
   options.half_precision = message.precision() == v1::WindowOptions::BFLOAT16;
   options.batch = message.batch();
   options.levels = message.levels() == 0 ? 1 : message.levels();
+  if (options.levels < 1 || options.levels > kDecoderLevels) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("window.levels: ", options.levels, " must lie in 1 to ", kDecoderLevels));
+  }
   return options;
 }
 

@@ -192,7 +192,7 @@ TEST_F(FeatureServiceTest, AsManyPointsAsTheLimitSaysFitIntoAnAnswerOfBase) {
     point->set_y_mm(11 + i / 16 % 16);
     point->set_z_mm(13 + i / 256);
   }
-  ClientContext most, more, with_levels, fewer;
+  ClientContext most, more, with_levels, with_too_many, fewer;
   v1::SampleFeaturesResponse answer;
   ASSERT_OK(features().SampleFeatures(&most, request, &answer));
   ASSERT_EQ(answer.samples_size(), 4096);
@@ -202,6 +202,8 @@ TEST_F(FeatureServiceTest, AsManyPointsAsTheLimitSaysFitIntoAnAnswerOfBase) {
   EXPECT_EQ(FieldOf(features().SampleFeatures(&more, request, &answer)), "points");
 
   request.mutable_points()->RemoveLast();
+  request.mutable_window()->set_levels(5);
+  EXPECT_EQ(FieldOf(features().SampleFeatures(&with_too_many, request, &answer)), "window.levels");
   request.mutable_window()->set_levels(4);
   EXPECT_EQ(FieldOf(features().SampleFeatures(&with_levels, request, &answer)), "points");
   while (request.points_size() > VectorsInAnswer(DenseChannels(model, 4), kSampleOverheadBytes)) {

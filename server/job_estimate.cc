@@ -40,15 +40,17 @@ double PairsOfAPass(const v1::PretrainingSpec::Optimization& run) {
 
 double MemoryOf(const ResolvedJob& job, const Network& network, bool cuda) {
   constexpr double kRuntime = 0.5 * kGibibyte;  // LibTorch, its workspaces, volumes in hand
-  // Activations of A and B, their gradients and what the losses keep, for each channel.
-  constexpr double kBytesPerChannel = 76;
+  // Activations of A and B and their gradients, for each channel; and what the heads and the losses
+  // keep, whatever the width.
+  constexpr double kBytesPerChannel = 140, kBytesPerVoxel = 900;
   const auto& run = job.spec.optimization();
   const bool half = run.precision() == v1::PretrainingSpec::Optimization::BFLOAT16;
-  const double share = !cuda ? 1 : half ? 1.1 : 1.6;  // of what the CPU takes
+  const double share = !cuda ? 1 : half ? 0.52 : 0.75;  // of what the CPU takes
   // Weights, gradients, two moments of Adam; and their average where there is one.
   const double copies = 4 + (run.ema_decay() > 0 ? 1 : 0);
   return kRuntime + 4 * copies * network.parameters +
-         kBytesPerChannel * share * network.channels_per_voxel * VoxelsOf(job) * PairsOfAPass(run);
+         (kBytesPerChannel * network.channels_per_voxel + kBytesPerVoxel) * share * VoxelsOf(job) *
+             PairsOfAPass(run);
 }
 
 // The volumes on the model's grid, two bytes a voxel.
@@ -78,13 +80,15 @@ double SecondsOf(const ResolvedJob& job, const Network& network, const JobCapaci
   const auto& run = job.spec.optimization();
   // Two images through the network, and twice as much again for the gradients.
   constexpr double kPasses = 6;
-  const double flops = kPasses * 2 * network.products_per_voxel * VoxelsOf(job) * run.batch_size() *
-                       static_cast<double>(run.steps());
-  // What LibTorch's convolutions reach on a core, or on one device.
-  const bool half = run.precision() == v1::PretrainingSpec::Optimization::BFLOAT16;
-  const double per_second =
-      capacity.cuda_devices > 0 ? (half ? 62e12 : 9e12) : 40e9 * std::max(1, capacity.threads);
-  return flops / per_second;
+  const double voxels = VoxelsOf(job) * run.batch_size() * static_cast<double>(run.steps());
+  const double flops = kPasses * 2 * network.products_per_voxel * voxels;
+  if (capacity.cuda_devices > 0) {
+    const bool half = run.precision() == v1::PretrainingSpec::Optimization::BFLOAT16;
+    return flops / (half ? 62e12 : 9e12);
+  }
+  // Of a core: its convolutions, counted as direct sums, and what else a voxel of a pair takes.
+  constexpr double kFlopsASecond = 125e9, kSecondsPerVoxel = 5.8e-6;
+  return (flops / kFlopsASecond + kSecondsPerVoxel * voxels) / std::max(1, capacity.threads);
 }
 
 std::string Gib(double bytes) { return absl::StrFormat("%.1f GiB", bytes / kGibibyte); }
