@@ -124,6 +124,26 @@ class RealData(unittest.TestCase):
                 numpy.testing.assert_allclose(other_global, one_global, atol=1e-5)
                 numpy.testing.assert_allclose(other_dense, one_dense, atol=1e-4)
 
+    def test_points_of_several_calls_come_back_in_their_order(self):
+        volume = VOLUMES / "fetal_brain_t2_cc0/fetal_SB_atlas_GA26_operated/srr.nii.gz"
+        image = nibabel.load(volume)
+        voxels = numpy.random.default_rng(1).uniform(0, numpy.array(image.shape) - 1, (5000, 3))
+        points = nibabel.affines.apply_affine(image.affine, voxels) * (-1, -1, 1)  # RAS to LPS
+
+        def sampled(places):
+            numpy.savetxt(self.folder / "points.csv", places, delimiter=",")
+            self.service.must("features", "sample", volume, "--modality", "MR", "--points", self.folder / "points.csv",
+                              "-o", self.folder / "at_points.csv", timeout=600)
+            return numpy.loadtxt(self.folder / "at_points.csv", delimiter=",", skiprows=1)
+
+        forward, backward = sampled(points), sampled(points[::-1])
+        self.assertEqual(forward.shape, (5000, 4 + 8))  # more than one call takes
+        numpy.testing.assert_allclose(forward[:, :3], points, rtol=1e-4, atol=1e-3)
+        self.assertTrue((forward[:, 3] == 0).all())
+        numpy.testing.assert_allclose(forward, backward[::-1], atol=1e-5)
+        # One of them alone.
+        numpy.testing.assert_allclose(sampled(points[1234:1235]).ravel(), forward[1234], atol=1e-5)
+
     def test_the_whole_totalsegmentator_ct_gives_features(self):
         ct = VOLUMES / "totalsegmentator_abdomen/ct.nii.gz"
         pooled = self.service.must("--json", "features", "pool", self.stored[ct]["name"], "--labels",

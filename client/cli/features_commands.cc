@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <optional>
@@ -236,6 +238,21 @@ void AddDense(CLI::App& group, Action& action) {
   });
 }
 
+// The points' numbers, neighbours after each other: each call of several then needs few windows.
+std::vector<size_t> ByPlace(const std::vector<Vec3>& points) {
+  constexpr double kCellMm = 64;
+  const auto cell = [&](size_t i) {
+    const Vec3& p = points[i];
+    return std::array<double, 3>{std::floor(p[2] / kCellMm), std::floor(p[1] / kCellMm),
+                                 std::floor(p[0] / kCellMm)};
+  };
+  std::vector<size_t> order(points.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return cell(a) < cell(b); });
+  return order;
+}
+
 void AddSample(CLI::App& group, Action& action) {
   struct Options : FeatureOptions {
     std::string volume, points, output;
@@ -258,7 +275,8 @@ void AddSample(CLI::App& group, Action& action) {
       auto model =
           context.client.GetModel(options->model.empty() ? "models/default" : options->model);
       if (!model.ok()) return model.status();
-      v1::SampleFeaturesResponse all;
+      v1::SampleFeaturesResponse all;  // in `order`
+      const std::vector<size_t> order = ByPlace(*points);
       const size_t batch = static_cast<size_t>(std::min<int64_t>(
           kMostPoints,
           VectorsInAnswer(DenseChannels(*model, options->levels), kSampleOverheadBytes)));
@@ -271,16 +289,27 @@ void AddSample(CLI::App& group, Action& action) {
           request.set_model(options->model);
           FillWindow(*options, request.mutable_window());
           for (size_t i = first; i < std::min(points->size(), first + batch); ++i) {
+            const Vec3& place = (*points)[order[i]];
             auto* point = request.add_points();
-            point->set_x_mm((*points)[i][0]);
-            point->set_y_mm((*points)[i][1]);
-            point->set_z_mm((*points)[i][2]);
+            point->set_x_mm(place[0]);
+            point->set_y_mm(place[1]);
+            point->set_z_mm(place[2]);
           }
           auto answer = context.client.SampleFeatures(request);
           if (!answer.ok()) return answer.status();
+          if (answer->samples_size() != request.points_size()) {
+            return absl::InternalError(absl::StrCat("the server answered ", answer->samples_size(),
+                                                    " samples of ", request.points_size()));
+          }
           if (absl::Status status = Append(*answer, &all); !status.ok()) return status;
         }
       }
+      google::protobuf::RepeatedPtrField<v1::SampleFeaturesResponse::Sample> samples;
+      for (size_t i = 0; i < order.size(); ++i) samples.Add();
+      for (int i = 0; i < samples.size(); ++i) {
+        samples[static_cast<int>(order[static_cast<size_t>(i)])].Swap(all.mutable_samples(i));
+      }
+      all.mutable_samples()->Swap(&samples);
       std::string csv = "x_mm,y_mm,z_mm,out_of_view";
       int channels = 0;
       for (const auto& sample : all.samples()) channels = std::max(channels, sample.values_size());
