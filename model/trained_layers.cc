@@ -16,8 +16,8 @@ using torch::autograd::tensor_list;
 constexpr int64_t kShortestRow = 16;
 constexpr int64_t kShares = 16;  // of the slices, whatever the number of threads
 
-// What other kernels than LibTorch's choice compute: 3x3x3 in float32 on the CPU.
-bool OnOurCpu(const Tensor& x, const Tensor& weight) {
+// Computed here, by other kernels than LibTorch would choose: 3x3x3 in float32 on the CPU.
+bool OnCpuHere(const Tensor& x, const Tensor& weight) {
   return x.device().is_cpu() && x.scalar_type() == at::kFloat && weight.size(2) == 3 &&
          at::globalContext().userEnabledMkldnn() && at::hasMKLDNN();
 }
@@ -60,7 +60,8 @@ class ConvolutionFunction : public torch::autograd::Function<ConvolutionFunction
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], gradient = upstream[0].contiguous();
     Tensor of_x, of_weight, of_bias;
-    TORCH_CHECK(!at::GradMode::is_enabled(), "gradients of a convolution's gradients");
+    TORCH_CHECK(!at::GradMode::is_enabled(),
+                "the gradients of this convolution have none of their own");
     if (OnWinograd(weight)) {
       std::tie(of_x, of_weight) =
           WinogradGradients(gradient, x, weight, context->needs_input_grad(0));
@@ -204,7 +205,7 @@ Tensor TrainedConvolutionImpl::forward(const Tensor& x) {
   if (x.is_cuda() && weight.size(0) <= kFew && in > kPart && in % kPart == 0) {
     return ConvolutionInParts(x, weight, bias, kPart);
   }
-  if (!OnOurCpu(x, weight)) return Conv3dImpl::forward(x);
+  if (!OnCpuHere(x, weight)) return Conv3dImpl::forward(x);
   if (!at::GradMode::is_enabled()) return Convolved(x, weight, bias);
   return ConvolutionFunction::apply(x, weight, bias);
 }
