@@ -104,9 +104,13 @@ TEST(EstimateJob, ASmallerNetworkTakesLessOfEverything) {
   ResolvedJob tiny = base;
   tiny.card.widths = *WidthsOf("tiny");
   const v1::JobEstimate large = EstimateJob(base, {}), small = EstimateJob(tiny, {});
-  EXPECT_LT(small.memory_bytes(), large.memory_bytes() / 2);
+  // At 64^3 the two were measured: 4.2 and 1.7 GiB, 9.1 and 2.0 s.
+  EXPECT_NEAR(static_cast<double>(large.memory_bytes()) / static_cast<double>(small.memory_bytes()),
+              2.7, 0.4);
   EXPECT_LT(small.disk_bytes(), large.disk_bytes());
-  EXPECT_LT(small.duration().seconds(), large.duration().seconds() / 4);
+  EXPECT_NEAR(static_cast<double>(large.duration().seconds()) /
+                  static_cast<double>(small.duration().seconds()),
+              4.6, 0.4);
 }
 
 TEST(EstimateJob, DiskIsTheCacheOnTheModelsGridAndTheCheckpoints) {
