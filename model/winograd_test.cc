@@ -12,6 +12,12 @@ struct Case {
   std::array<int64_t, 4> shape;  // N, D, H, W
 };
 
+// Names of the tests.
+void PrintTo(const Case& one, std::ostream* out) {
+  *out << one.in << " to " << one.out << " channels, " << one.shape[1] << "x" << one.shape[2] << "x"
+       << one.shape[3];
+}
+
 struct Inputs {
   at::Tensor x, weight, bias, gradient;
 };
